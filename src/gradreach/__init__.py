@@ -1,0 +1,54 @@
+"""gradreach: how far back in time the gradient of a recurrent network reaches, and why.
+
+Importing the package imports nothing else: each public name below is fetched on first use
+(PEP 562), so that `gradreach --help`, the reading of a saved record and a script that only
+wants `__version__` do not wait for torch.
+
+Example:
+    >>> import gradreach as gr
+    >>> gr.__version__.count(".")
+    2
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the same names for mypy and editors; a test keeps the two lists in step
+    from gradreach.errors import GradreachError as GradreachError
+    from gradreach.errors import MissingExtraError as MissingExtraError
+    from gradreach.errors import NotMeasurableError as NotMeasurableError
+    from gradreach.flow.measure import measure as measure
+    from gradreach.records import GradientFlow as GradientFlow
+    from gradreach.records import LayerFlow as LayerFlow
+
+__version__ = "0.1.0"  # the one place: the build reads it from this line
+
+# Public name -> the module that defines it. A name whose value is `gradreach.<name>` is that
+# sub-package itself.
+_EXPORTS = {
+    "GradientFlow": "gradreach.records",
+    "GradreachError": "gradreach.errors",
+    "LayerFlow": "gradreach.records",
+    "MissingExtraError": "gradreach.errors",
+    "NotMeasurableError": "gradreach.errors",
+    "measure": "gradreach.flow.measure",
+}
+
+__all__ = ["__version__", *_EXPORTS]  # noqa: PLE0604  (the table's keys are strings)
+
+
+if not TYPE_CHECKING:  # else a type checker would take every misspelt name for an object
+
+    def __getattr__(name: str) -> object:
+        if name not in _EXPORTS:
+            raise AttributeError(f"module 'gradreach' has no attribute {name!r}")
+        module = import_module(_EXPORTS[name])
+        value = module if module.__name__ == f"{__name__}.{name}" else getattr(module, name)
+        globals()[name] = value  # the next access does not come here
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""Small pictures in text, HTML and figures; knows numbers, never a record."""

@@ -1,0 +1,1 @@
+"""Exact gradient flow through time of a user's model."""

@@ -1,0 +1,159 @@
+"""Checks the sum of contributions against the gradient torch computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, _VF
+
+from gradreach.flow.assemble import Swept
+from gradreach.flow.norms import scaled_norm
+from gradreach.flow.sweep import Arriving, LossInjection, sweep
+from gradreach.flow.track import Track
+from gradreach.kernels.equations import equations_of
+from gradreach.kernels.reverse_scan import Chunk, StateFlow
+from gradreach.kernels.tape import LayerWeights
+from gradreach.kernels.widened import widened_gradients
+
+__all__ = ["Closure", "check_closure", "relative_error"]
+
+# Far above the rounding of a sane net (1e-6, 1e-14) and of a chaotic one replayed with the
+# same bits (2e-4), far below any wrong replay seen (0.9 and more): decisions/0004-replay.md.
+TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-8}
+CELLS = {"tanh": _VF.rnn_tanh_cell, "relu": _VF.rnn_relu_cell, "gru": _VF.gru_cell,
+         "lstm": _VF.lstm_cell}  # fmt: skip
+
+
+@dataclass
+class Closure:
+    """The closure fields of a module's layers, each a mapping from weight to value."""
+
+    closure_error: dict[str, float] = field(default_factory=dict)
+    closure_reference: dict[str, str] = field(default_factory=dict)
+    outside_gradient: dict[str, float] = field(default_factory=dict)
+    failed: list[str] = field(default_factory=list)
+
+    def fields(self) -> dict[str, dict[str, Any]]:
+        """Return the fields by the names the record gives them."""
+        return {
+            "closure_error": self.closure_error,
+            "closure_reference": self.closure_reference,
+            "outside_gradient": self.outside_gradient,
+        }
+
+
+def relative_error(found: Tensor, expected: Tensor) -> float:
+    """Return ‖found - expected‖/‖expected‖ (0 where both are 0, infinite where one is)."""
+    wide = expected.double()
+    difference, norm = scaled_norm((found - wide).flatten()), scaled_norm(wide.flatten())
+    if float(norm) == 0.0:
+        return 0.0 if float(difference) == 0.0 else float("inf")
+    return float(difference / norm)
+
+
+def check_closure(results: list[Swept], gradients: dict[int, Tensor | None]) -> Closure:
+    """Compare Σ_k c_k of all tracks of a module with the gradient of each weight.
+
+    Args:
+        results: The module's tracks. gradients: By ``id`` of the weight, the gradient the user's
+            backward pass sent to it; ``None`` or absent where it takes none (frozen).
+    """
+    checked = Closure()
+    sums: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
+    for result in results:
+        for place, contributions in result.contributions.items():
+            tensors |= dict(result.track.tapes(*place)[0].weights.named())
+            for name, contribution in contributions.items():
+                sums[name] = sums.get(name, 0) + contribution.total
+    opinions: dict[str, Tensor] | None = None
+    for name, total in sums.items():
+        tolerance = TOLERANCE[tensors[name].dtype]
+        gradient = gradients.get(id(tensors[name]))
+        checked.outside_gradient[name] = 0.0
+        if gradient is not None:
+            error = relative_error(total, gradient)
+            checked.closure_error[name], checked.closure_reference[name] = error, "backward"
+            if error <= tolerance or not bool(gradient.isfinite().all()):
+                continue
+        opinions = _second_opinions(results) if opinions is None else opinions
+        error = relative_error(total, opinions[name])
+        if error > tolerance:
+            checked.failed.append(name)
+            continue
+        checked.closure_error[name], checked.closure_reference[name] = error, "replay"
+        if gradient is not None:
+            checked.outside_gradient[name] = relative_error(total, gradient)
+    return checked
+
+
+def _second_opinions(results: list[Swept]) -> dict[str, Tensor]:
+    """Return each weight's gradient by torch's own backward of each layer alone."""
+    sums: dict[str, Tensor] = {}
+    for result in results:
+        if result.track.source == "cells":
+            _stepwise(result, sums)
+        else:
+            _widened(result.track, sums)
+    return sums
+
+
+def _widened(track: Track, sums: dict[str, Tensor]) -> None:
+    """Add the gradients of torch's fused layers, run on a widened input."""
+    recording = _Recording(track)
+    arrived: list[Arriving] = []
+
+    def observe(layer: int, direction: int, arriving: Arriving) -> None:
+        arrived.append(arriving)
+
+    def sink(layer: int, direction: int, segment: int, chunk: Chunk) -> None:
+        if chunk.start == 0:  # the last chunk of a segment: all its arrivals are known
+            tape = track.tapes(layer, direction)[segment]
+            gradients = widened_gradients(tape, arrived[-1][segment], recording.ends[segment])[1]
+            _add(sums, tape.weights, gradients)
+
+    sweep(track, recording, sink, observe)
+
+
+class _Recording(LossInjection):
+    """Keeps what arrives at the last states of each segment."""
+
+    def __init__(self, track: Track) -> None:
+        super().__init__(track)
+        self.ends: dict[int, StateFlow] = {}
+
+    def end(self, segment: int, layer: int, direction: int, flow: StateFlow) -> StateFlow:
+        arrived = super().end(segment, layer, direction, flow)
+        cell = None if arrived.cell is None else arrived.cell.clone()
+        self.ends[segment] = StateFlow(arrived.hidden.clone(), cell)
+        return arrived
+
+
+def _stepwise(result: Swept, sums: dict[str, Tensor]) -> None:
+    """Add the gradients of torch's cell, run once on all steps as one batch."""
+    tape = result.track.tapes(0, 0)[0]
+    learned = [weight.detach().clone().requires_grad_() for _, weight in tape.weights.named()]
+    biases = learned[2:] or [None, None]
+    dtype = tape.hidden.dtype
+    hidden, gradients = result.hidden[0, 0].flatten(0, 1), [result.hidden[0, 0].flatten(0, 1)]
+    state: Any = tape.previous.flatten(0, 1)
+    if tape.kind == "lstm":
+        assert tape.previous_cell is not None
+        local = equations_of("lstm").coefficients(tape, 0, tape.axis.steps).cell_from_hidden
+        assert local is not None
+        # The cell adds the path through h itself: hand it what reaches c directly.
+        gradients.append(result.cell[0, 0].flatten(0, 1) - hidden * local.flatten(0, 1))
+        state = (state, tape.previous_cell.flatten(0, 1))
+    with torch.enable_grad():
+        found = CELLS[tape.kind](tape.inputs.flatten(0, 1), state, *learned[:2], *biases)
+    outputs = list(found) if tape.kind == "lstm" else [found]
+    _add(sums, tape.weights,
+         torch.autograd.grad(outputs, learned, [gradient.to(dtype) for gradient in gradients]))
+
+
+def _add(sums: dict[str, Tensor], weights: LayerWeights, gradients: Sequence[Tensor]) -> None:
+    for (name, _), gradient in zip(weights.named(), gradients, strict=True):
+        sums[name] = sums.get(name, 0) + gradient.double()

@@ -1,0 +1,56 @@
+"""Finds the recurrent modules of a model."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
+
+from gradreach.flow.sources.fused import why_blind
+from gradreach.records import BlindSpot
+
+__all__ = ["Found", "find_recurrent"]
+
+RECURRENT_NAMES = ("RNN", "GRU", "LSTM")
+
+
+class Found:
+    """Recurrent modules to watch, by module; and those that cannot be measured, with reasons."""
+
+    def __init__(self) -> None:
+        self.watched: dict[nn.Module, str] = {}
+        self.blind: list[BlindSpot] = []
+
+
+def find_recurrent(model: nn.Module) -> Found:
+    """Find ``nn.RNN/GRU/LSTM`` and their cells anywhere in a model.
+
+    The model itself is called by its class's name in lower case where it is recurrent.
+
+    Example:
+        >>> found = find_recurrent(nn.Sequential(nn.Linear(2, 3), nn.GRU(3, 4)))
+        >>> list(found.watched.values())
+        ['1']
+    """
+    found = Found()
+    for path, module in model.named_modules():
+        kind = type(module).__name__
+        name = path.removeprefix("_orig_mod.").removeprefix("module.") or kind.lower()
+        if isinstance(module, torch.jit.ScriptModule):
+            original = getattr(module, "original_name", "")
+            if original.removesuffix("Cell") in RECURRENT_NAMES:
+                found.blind.append(BlindSpot(name, original, "scripted modules run no hooks"))
+            continue
+        if isinstance(module, nn.RNNBase):
+            reason = why_blind(module)
+        elif isinstance(module, nn.RNNCell | nn.GRUCell | nn.LSTMCell):
+            reason = None
+            if is_parametrized(module):
+                reason = "reading a parametrized cell's weights would run the parametrization again"
+        else:
+            continue
+        if reason is None:
+            found.watched[module] = name
+        else:
+            found.blind.append(BlindSpot(name, kind, reason))
+    return found

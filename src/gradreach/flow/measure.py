@@ -1,0 +1,239 @@
+"""Measures the exact gradient flow through time of a user's own model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gradreach.errors import NotMeasurableError
+from gradreach.flow.analyse import analyse
+from gradreach.flow.find import Found, find_recurrent
+from gradreach.flow.sources.calls import FusedCall, RecordedCall
+from gradreach.flow.sources.recorder import Recorder
+from gradreach.flow.untouched import untouched
+from gradreach.records import BlindSpot, GradientFlow
+
+__all__ = ["measure"]
+
+
+def measure(
+    model: nn.Module,
+    closure: Callable[[], Tensor],
+    *,
+    lag_probes: int | Sequence[int] = 8,
+    seed: int = 0,
+) -> GradientFlow:
+    """Measure how far back in time the gradient of a model's loss reaches.
+
+    Finds the recurrent layers of the unmodified model (``nn.RNN``, ``nn.GRU``, ``nn.LSTM`` and
+    loops over their cells), runs ``closure`` once with a backward pass, and returns for each
+    layer the gradient at every time step, every step's contribution to the weight gradients,
+    and how much of a single loss step's gradient is left ℓ steps back. Parameters, ``.grad``,
+    buffers, modes, hooks, ``requires_grad`` and random streams are afterwards exactly what they
+    were, also when ``closure`` raises.
+
+    Args:
+        model: The model, as it is trained.
+        closure: Runs one forward pass and returns the scalar loss, without calling backward.
+        lag_probes: How many loss steps to follow for the lag profile (all if there are fewer),
+            or the very steps, counted from 0.
+        seed: Chooses the loss steps to follow where there are more; no global stream is used.
+
+    Returns:
+        A :class:`gradreach.GradientFlow`; ``print`` it, or see ``flow.layers["rnn"]``.
+
+    Raises:
+        TypeError: ``model`` is no module, ``closure`` no function or its result no tensor.
+        NotMeasurableError: Nothing could be measured; the message says why and what to do.
+        ValueError: ``lag_probes`` is not positive, or names steps without loss.
+
+    Cost:
+        The forward and backward pass, then per layer about three to eight times its own:
+        one replay, one float64 reverse scan, and one more scan per followed loss step.
+        Memory of the order of the training step's own.
+
+    Reference:
+        Pascanu, Mikolov & Bengio (2013), section 2.1 and equations 3-5. arXiv:1211.5063.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> rnn, x = nn.RNN(3, 16, batch_first=True), torch.randn(4, 50, 3)
+        >>> flow = measure(rnn, lambda: rnn(x)[0][:, -1].square().mean())
+        >>> flow.layers["rnn"].reach(0.01) < 50
+        True
+        >>> float(flow.layers["rnn"].shares["weight_hh_l0"].sum().round(12))
+        1.0
+    """
+    _check_arguments(model, closure, lag_probes)
+    found = find_recurrent(model)
+    if not found.watched:
+        raise NotMeasurableError(_nothing_found(model, found))
+    started = time.perf_counter()
+    with untouched(model), Recorder(found.watched) as recorder, torch.enable_grad():
+        loss = _run(closure)
+        blind = _check_pass(recorder, found, loss)
+        gradients = _backward(recorder, loss)
+    passed = time.perf_counter()
+    layers, failed = analyse(recorder.calls, gradients, lag_probes, seed)
+    blind += failed
+    if not layers:
+        reasons = "; ".join(map(str, blind)) or "no layer received gradient from the loss"
+        raise NotMeasurableError(f"measure(): no recurrent layer could be measured: {reasons}")
+    return GradientFlow(
+        layers=layers,
+        blind=tuple(blind),
+        loss=float(loss.detach()),
+        notes=_notes(loss),
+        meta={
+            "torch": torch.__version__,
+            "pass_seconds": passed - started,
+            "analysis_seconds": time.perf_counter() - passed,
+        },
+    )
+
+
+def _check_arguments(model: Any, closure: Any, lag_probes: Any) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            "measure(): argument 'model' must be a torch.nn.Module; got "
+            f"{type(model).__name__}: pass the model itself, not its output or parameters"
+        )
+    if not callable(closure):
+        raise TypeError(
+            "measure(): argument 'closure' must be a function without arguments that returns the "
+            f"loss; got {type(closure).__name__}: write measure(model, lambda: loss_of(model(x)))"
+        )
+    if isinstance(lag_probes, int) and lag_probes < 1:
+        raise ValueError(
+            f"measure(): argument 'lag_probes' must be at least 1, or a list of steps; got "
+            f"{lag_probes}"
+        )
+    for name, parameter in model.named_parameters():
+        if isinstance(parameter, nn.parameter.UninitializedParameter):
+            raise NotMeasurableError(
+                f"measure(): argument 'model' has a lazy parameter without a shape, {name!r}: run "
+                "one forward pass first"
+            )
+        if parameter.device.type == "meta":
+            raise NotMeasurableError(
+                f"measure(): argument 'model' has no data: parameter {name!r} is on the device "
+                "'meta': load its weights first"
+            )
+
+
+def _nothing_found(model: nn.Module, found: Found) -> str:
+    if found.blind:
+        listed = "; ".join(map(str, found.blind))
+        return f"measure(): no recurrent layer of 'model' can be measured: {listed}"
+    inside = sorted({type(module).__name__ for module in model.modules()})
+    shown = ", ".join(inside[:8]) + (", …" if len(inside) > 8 else "")
+    return (
+        "measure(): argument 'model' has no recurrent layer (nn.RNN, nn.GRU, nn.LSTM or their "
+        f"cells); it is made of {shown}: pass the module that holds the recurrent layer"
+    )
+
+
+def _run(closure: Callable[[], Tensor]) -> Tensor:
+    try:
+        loss = closure()
+    except Exception as error:
+        error.add_note(
+            "gradreach.measure(): raised by 'closure'; model and random streams are restored"
+        )
+        raise
+    if not isinstance(loss, Tensor):
+        raise TypeError(
+            f"measure(): argument 'closure' must return the loss, a scalar tensor; it returned "
+            f"{type(loss).__name__}: end it with `return loss`"
+        )
+    if loss.numel() != 1 or not loss.is_floating_point():
+        raise TypeError(
+            f"measure(): argument 'closure' must return a scalar loss; it returned a tensor of "
+            f"shape {tuple(loss.shape)} and dtype {str(loss.dtype).removeprefix('torch.')}: reduce "
+            "it with .mean() or .sum()"
+        )
+    return loss
+
+
+def _check_pass(recorder: Recorder, found: Found, loss: Tensor) -> list[BlindSpot]:
+    """Return the modules that left no usable call, or say why none did."""
+    if any(arrival.passes for call in recorder.calls for arrival in call.arrivals()):
+        raise NotMeasurableError(
+            "measure(): 'closure' ran backward itself (or differentiated through the layers): "
+            "return the loss and leave the backward pass to measure()"
+        )
+    if not loss.requires_grad:
+        raise NotMeasurableError(
+            "measure(): the loss that 'closure' returned carries no gradient: remove no_grad, "
+            "inference_mode, .detach() or .item() from it, or unfreeze the model"
+        )
+    called = {call.name for call in recorder.calls}
+    blind = list(found.blind)
+    for module, name in found.watched.items():
+        if name in called:
+            continue
+        reason = recorder.failures.get(name)
+        if reason is None and name in recorder.without_graph:
+            reason = "it was called where no gradient is recorded (no_grad, or all inputs frozen)"
+        blind.append(BlindSpot(name, type(module).__name__, reason or "'closure' did not call it"))
+    empty = [call for call in recorder.calls if call.batch == 0]
+    if empty:
+        raise NotMeasurableError(
+            f"measure(): {empty[0].name} was called with an empty batch (B = 0): pass at least one "
+            "sequence"
+        )
+    return blind
+
+
+def _backward(recorder: Recorder, loss: Tensor) -> dict[int, Tensor | None]:
+    """Run the backward pass; return the gradient of each weight by its id.
+
+    ``autograd.grad`` writes no ``.grad``, and does not go further than asked.
+    """
+    wanted: dict[int, Tensor] = {}
+    weights: set[int] = set()
+    for call in recorder.calls:
+        for tensor in call.weights:
+            if tensor is not None and tensor.requires_grad:
+                wanted[id(tensor)] = tensor
+                weights.add(id(tensor))
+        for tensor in (*_tensors_in(call.inputs), *call.entering):
+            if tensor.requires_grad:
+                wanted[id(tensor)] = tensor
+    if not wanted:
+        return {}
+    recorder.in_backward = True
+    try:
+        found = torch.autograd.grad(loss.sum(), list(wanted.values()), allow_unused=True)
+    except RuntimeError as error:
+        if "backward through the graph a second time" in str(error):
+            raise NotMeasurableError(
+                "measure(): the loss reaches into a graph that was already used: a state is "
+                "carried over from an earlier step without .detach(), or 'closure' ran backward "
+                "itself; detach the state before the forward pass"
+            ) from error
+        if "does not require grad" in str(error) or "not have been used" in str(error):
+            raise NotMeasurableError(f"measure(): the backward pass failed: {error}") from error
+        raise
+    finally:
+        recorder.in_backward = False
+    named = zip(wanted, found, strict=True)
+    return {key: gradient for key, gradient in named if key in weights}
+
+
+def _tensors_in(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, nn.utils.rnn.PackedSequence):
+        return [value.data]
+    return []
+
+
+def _notes(loss: Tensor) -> tuple[str, ...]:
+    if bool(loss.detach().isfinite()):
+        return ()
+    return (f"the loss is {float(loss.detach())}: look at each layer's `nonfinite`",)

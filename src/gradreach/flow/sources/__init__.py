@@ -1,0 +1,1 @@
+"""Where state gradients come from: fused layers, loops over cells, inputs."""

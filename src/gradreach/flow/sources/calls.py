@@ -1,0 +1,105 @@
+"""What is kept of one call of a recurrent module."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+from gradreach.flow.sources.arrival import Arrival
+
+__all__ = ["CellCall", "FusedCall", "RecordedCall", "state_parts"]
+
+
+def state_parts(state: Any) -> tuple[Tensor, ...]:
+    """Return a state as a tuple: ``()`` for none, ``(h,)`` or ``(h, c)``."""
+    if state is None:
+        return ()
+    return tuple(state) if isinstance(state, tuple | list) else (state,)
+
+
+@dataclass
+class RecordedCall:
+    """One forward call.
+
+    Args:
+        name: The module's name in the model.
+        entering: State tensors given by the caller, ``()`` where torch starts from zeros.
+        entering_versions: Their in-place versions at the call.
+        leaving: State tensors returned; ``leaving_versions`` likewise.
+        state_arrivals: Gradient arriving at each of ``leaving``.
+        in_backward: The call was a recomputation inside a backward pass (checkpointing).
+    """
+
+    name: str
+    module: torch.nn.Module
+    inputs: Any
+    entering: tuple[Tensor, ...]
+    entering_versions: tuple[int, ...]
+    leaving: tuple[Tensor, ...]
+    leaving_versions: tuple[int, ...]
+    leaving_nodes: tuple[Any, ...]
+    state_arrivals: tuple[Arrival, ...]
+    has_graph: bool
+    in_backward: bool
+
+    @property
+    def reached(self) -> bool:
+        """Whether any gradient arrived at this call."""
+        return any(arrival.gradient is not None for arrival in self.arrivals())
+
+    def arrivals(self) -> tuple[Arrival, ...]:
+        """Return all gradient slots of the call."""
+        return self.state_arrivals
+
+
+@dataclass
+class FusedCall(RecordedCall):
+    """One call of ``nn.RNN``, ``nn.GRU`` or ``nn.LSTM``.
+
+    Args:
+        output: Copy of the output sequence (its data where packed): the user may change the
+            original in place.
+        weights: The flat weights at the time of the call.
+        rng_state: State of the random stream before the call, where dropout draws from it.
+    """
+
+    output: Tensor
+    output_node: Any
+    output_arrival: Arrival
+    weights: list[Tensor]
+    rng_state: Tensor | None
+
+    def arrivals(self) -> tuple[Arrival, ...]:
+        """Return all gradient slots of the call."""
+        return (self.output_arrival, *self.state_arrivals)
+
+    @property
+    def batch(self) -> int:
+        """Number of sequences."""
+        if isinstance(self.inputs, PackedSequence):
+            return int(self.inputs.batch_sizes[0])
+        if self.inputs.dim() == 2:
+            return 1
+        return int(self.inputs.shape[0 if self.module.batch_first else 1])
+
+
+@dataclass
+class CellCall(RecordedCall):
+    """One call of ``nn.RNNCell``, ``nn.GRUCell`` or ``nn.LSTMCell``.
+
+    Args:
+        values: Copies of the returned states.
+        weights: ``(W_ih, W_hh, b_ih, b_hh)`` at the time of the call.
+    """
+
+    values: tuple[Tensor, ...]
+    weights: tuple[Tensor | None, ...]
+
+    @property
+    def batch(self) -> int:
+        """Number of sequences."""
+        return 1 if self.inputs.dim() == 1 else int(self.inputs.shape[0])

@@ -1,0 +1,105 @@
+"""Tracks of ``nn.RNN``, ``nn.GRU`` and ``nn.LSTM``: their states replayed, bit for bit."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from gradreach.errors import NotMeasurableError
+from gradreach.flow.sources.calls import FusedCall
+from gradreach.flow.sources.links import Chain
+from gradreach.flow.track import Segment, Track
+from gradreach.kernels.equations import equations_of
+from gradreach.kernels.tape import Replay, Replayable
+from gradreach.kernels.torch_replay import KINDS, replay_torch
+
+__all__ = ["fused_track", "why_blind"]
+
+DTYPES = (torch.float32, torch.float64)
+
+
+def why_blind(module: nn.RNNBase) -> str | None:
+    """Say why a layer cannot be replayed, or ``None`` where it can."""
+    if getattr(module, "proj_size", 0):
+        return "an LSTM with proj_size is not measured yet"
+    dtypes = {weight.dtype for weight in module._flat_weights}
+    if not dtypes <= set(DTYPES):
+        found = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in dtypes))
+        return f"its weights are {found}; float32 and float64 are measured: use model.float()"
+    return None
+
+
+def fused_track(chain: Chain, name: str) -> Track:
+    """Replay the calls of a chain.
+
+    Raises:
+        NotMeasurableError: A replayed output differs from the user's, so that its states are
+            not the user's either.
+    """
+    calls = cast("list[FusedCall]", chain.calls)
+    module = cast("nn.RNNBase", calls[0].module)
+    segments = [_segment(call, position, len(calls)) for position, call in enumerate(calls)]
+    return Track(
+        name=name,
+        kind=KINDS[module.mode],
+        source="fused",
+        segments=segments,
+        links=list(chain.links),
+        layers=module.num_layers,
+        directions=2 if module.bidirectional else 1,
+    )
+
+
+def _segment(call: FusedCall, position: int, count: int) -> Segment:
+    module = cast("nn.RNNBase", call.module)
+    if call.output.dtype not in DTYPES:
+        found = str(call.output.dtype).removeprefix("torch.")
+        raise NotMeasurableError(
+            f"its output is {found} (autocast); float32 and float64 are measured: leave autocast"
+        )
+    replay = _replay(call, module)
+    if not replay.identical:
+        which = f" (call {position + 1} of {count})" if count > 1 else ""
+        raise NotMeasurableError(
+            "running it once more on the recorded input gave other bits than the model's own "
+            f"pass{which}: its forward does something besides torch's recurrence, or its input "
+            "or weights were changed in place after the call"
+        )
+    for row in replay.tapes:
+        for tape in row:
+            equations_of(tape.kind).recompute(tape)
+    axis = replay.tapes[0][0].axis
+    output = _padded_gradient(call, module)
+    finals = tuple(_batched(arrival.gradient, call.inputs) for arrival in call.state_arrivals)
+    return Segment(replay, axis, output, None, finals)
+
+
+def _replay(call: FusedCall, module: nn.RNNBase) -> Replay:
+    state = None
+    if call.entering:
+        state = call.entering if module.mode == "LSTM" else call.entering[0]
+    if isinstance(module, Replayable):
+        return module.replay(call.inputs, state, call.output, call.rng_state)
+    return replay_torch(module, call.weights, call.inputs, state, call.output, call.rng_state)
+
+
+def _padded_gradient(call: FusedCall, module: nn.RNNBase) -> Tensor | None:
+    """Return the arriving output gradient as ``(T, B, D·H)`` in module time."""
+    gradient = call.output_arrival.gradient
+    if gradient is None:
+        return None
+    if isinstance(call.inputs, PackedSequence):
+        packed = PackedSequence(gradient, call.inputs.batch_sizes, call.inputs.sorted_indices,
+                                call.inputs.unsorted_indices)  # fmt: skip
+        return torch.nn.utils.rnn.pad_packed_sequence(packed)[0]
+    if gradient.dim() == 2:
+        return gradient.unsqueeze(1)
+    return gradient.transpose(0, 1) if module.batch_first else gradient
+
+
+def _batched(gradient: Tensor | None, inputs: object) -> Tensor | None:
+    unbatched = isinstance(inputs, Tensor) and inputs.dim() == 2
+    return gradient.unsqueeze(1) if gradient is not None and unbatched else gradient

@@ -1,0 +1,124 @@
+"""Records the calls of recurrent modules during one forward pass.
+
+Only torch's *global* module hooks are used: a hook on the user's own module would be
+saved with it and make ``torch.load(weights_only=True)`` of the whole model fail.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+from torch.utils.hooks import RemovableHandle
+
+from gradreach.flow.sources.arrival import Arrival
+from gradreach.flow.sources.calls import CellCall, FusedCall, RecordedCall, state_parts
+
+__all__ = ["Recorder"]
+
+
+class Recorder:
+    """Context in which calls of the given modules are recorded.
+
+    Args:
+        modules: The modules to watch, with the name each has in the model.
+
+    Attributes:
+        calls: What was recorded, in call order.
+        without_graph: Names of modules called where no gradient is recorded, with a count.
+        failures: Names of modules whose call could not be recorded, with the reason. An
+            exception of ours never reaches the user's forward pass.
+    """
+
+    def __init__(self, modules: dict[nn.Module, str]) -> None:
+        self.modules = modules
+        self.calls: list[RecordedCall] = []
+        self.without_graph: dict[str, int] = {}
+        self.failures: dict[str, str] = {}
+        self.in_backward = False
+        self._streams: dict[nn.Module, Tensor | None] = {}
+        self._handles: list[RemovableHandle] = []
+
+    def __enter__(self) -> Recorder:
+        module_hooks = torch.nn.modules.module
+        self._handles = [
+            module_hooks.register_module_forward_pre_hook(self._before),
+            module_hooks.register_module_forward_hook(self._after, with_kwargs=True),
+        ]
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._streams.clear()
+
+    def _before(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        if module not in self.modules or not isinstance(module, nn.RNNBase):
+            return
+        draws = module.training and module.dropout > 0 and module.num_layers > 1
+        self._streams[module] = torch.get_rng_state() if draws else None
+
+    def _after(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> None:
+        if module not in self.modules:
+            return
+        name = self.modules[module]
+        try:
+            call = self._record(module, name, args, kwargs, output)
+        except Exception as error:  # the user's pass goes on; the module is reported as blind
+            self.failures[name] = f"its call could not be recorded ({type(error).__name__}: {error})"
+            return
+        if call.has_graph:
+            self.calls.append(call)
+        else:
+            self.without_graph[name] = self.without_graph.get(name, 0) + 1
+
+    def _record(
+        self, module: nn.Module, name: str, args: Any, kwargs: dict[str, Any], output: Any
+    ) -> RecordedCall:
+        inputs = args[0] if args else kwargs["input"]
+        state = args[1] if len(args) > 1 else kwargs.get("hx")
+        entering = state_parts(state)
+        leaving = state_parts(output[1] if isinstance(module, nn.RNNBase) else output)
+        sequence = _data(output[0]) if isinstance(module, nn.RNNBase) else leaving[0]
+        shared: dict[str, Any] = {
+            "name": name,
+            "module": module,
+            "inputs": inputs,
+            "entering": entering,
+            "entering_versions": tuple(part._version for part in entering),
+            "leaving": leaving,
+            "leaving_versions": tuple(part._version for part in leaving),
+            "leaving_nodes": tuple(part.grad_fn for part in leaving),
+            "state_arrivals": tuple(Arrival(part) for part in leaving),
+            "has_graph": sequence.grad_fn is not None,
+            "in_backward": self.in_backward,
+        }
+        if isinstance(module, nn.RNNBase):
+            return FusedCall(
+                **shared,
+                output=sequence.detach().clone(),
+                output_node=sequence.grad_fn,
+                output_arrival=Arrival(sequence),
+                weights=list(module._flat_weights),
+                rng_state=self._streams.pop(module, None),
+            )
+        return CellCall(
+            **shared,
+            values=tuple(part.detach().clone() for part in leaving),
+            weights=(module.weight_ih, module.weight_hh, module.bias_ih, module.bias_hh),
+        )
+
+
+def _data(sequence: Any) -> Tensor:
+    data: Tensor = sequence.data if isinstance(sequence, PackedSequence) else sequence
+    return data

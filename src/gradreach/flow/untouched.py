@@ -1,0 +1,94 @@
+"""Leaves a model and the random streams exactly as they were."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+__all__ = ["untouched"]
+
+
+@contextmanager
+def untouched(model: nn.Module) -> Iterator[None]:
+    """Restore everything a forward pass may change, also when it raises.
+
+    Restored are parameters and buffers (values and objects), ``.grad``, ``requires_grad``,
+    train/eval mode, hooks and plain attributes of every module (a state kept in
+    ``self.hidden``, say), and the random streams of torch, NumPy and Python.
+
+    Cost:
+        One copy of the parameters and buffers while the context is open.
+
+    Example:
+        >>> model = nn.Linear(1, 1)
+        >>> with untouched(model):
+        ...     _ = model.eval(), torch.randn(3)
+        >>> model.training
+        True
+    """
+    tensors = [*model.parameters(), *model.buffers()]
+    copies = [(tensor, tensor.detach().clone(), tensor._version) for tensor in tensors]
+    flags = [(tensor, tensor.requires_grad) for tensor in tensors]
+    gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
+    modules = [(module, _copied(module.__dict__)) for module in model.modules()]
+    streams = _streams()
+    for parameter, gradient in gradients:
+        # A closure that runs backward itself must not add to the user's own gradient.
+        parameter.grad = None if gradient is None else gradient.detach().clone()
+    try:
+        yield
+    finally:
+        for module, attributes in modules:
+            _restore(module.__dict__, attributes)
+        for tensor, copy, version in copies:
+            if tensor._version != version:
+                with torch.no_grad():
+                    tensor.copy_(copy)
+        for tensor, flag in flags:
+            if tensor.requires_grad != flag:
+                tensor.requires_grad_(flag)
+        for parameter, gradient in gradients:
+            parameter.grad = gradient
+        _set_streams(streams)
+
+
+def _copied(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Copy a module's attributes one level into its registries (parameters, hooks, …)."""
+    return {
+        name: (value, value.copy() if isinstance(value, dict) and name.startswith("_") else None)
+        for name, value in attributes.items()
+    }
+
+
+def _restore(attributes: dict[str, Any], saved: dict[str, Any]) -> None:
+    for name in attributes.keys() - saved.keys():
+        del attributes[name]
+    for name, (value, content) in saved.items():
+        if attributes.get(name, saved) is not value:
+            attributes[name] = value
+        if content is not None and (len(value) != len(content) or any(
+            value.get(key, saved) is not item for key, item in content.items()
+        )):  # fmt: skip
+            value.clear()
+            value.update(content)
+
+
+def _streams() -> tuple[Any, ...]:
+    accelerator: list[Tensor] = []
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        accelerator = torch.cuda.get_rng_state_all()
+    return torch.get_rng_state(), accelerator, np.random.get_state(), random.getstate()
+
+
+def _set_streams(streams: tuple[Any, ...]) -> None:
+    torch.set_rng_state(streams[0])
+    if streams[1]:
+        torch.cuda.set_rng_state_all(streams[1])
+    np.random.set_state(streams[2])
+    random.setstate(streams[3])

@@ -1,0 +1,103 @@
+"""What is kept of one recurrent layer, in one direction, to run it backwards again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
+
+from gradreach.kernels.time_axis import TimeAxis
+
+__all__ = ["LayerWeights", "Replay", "Replayable", "Tape"]
+
+
+@dataclass(frozen=True)
+class LayerWeights:
+    """Weights of one layer in one direction, with the names torch gives them.
+
+    Shape:
+        input: ``(G·H, I)``; recurrent: ``(G·H, H)``; biases ``(G·H,)`` or ``None``;
+        G = 1 (RNN), 3 (GRU: r, z, n), 4 (LSTM: i, f, g, o).
+    """
+
+    input: Tensor
+    recurrent: Tensor
+    input_bias: Tensor | None
+    recurrent_bias: Tensor | None
+    names: tuple[str, ...]
+
+    def named(self) -> list[tuple[str, Tensor]]:
+        """Return the weights that exist, by name, in torch's order."""
+        tensors = (self.input, self.recurrent, self.input_bias, self.recurrent_bias)
+        present = [tensor for tensor in tensors if tensor is not None]
+        return list(zip(self.names, present, strict=True))
+
+
+@dataclass
+class Tape:
+    """One layer, one direction, one call (or one chain of cell calls), in recurrence time.
+
+    Everything is time-major and in the user's dtype. ``activations`` holds what
+    :func:`gradreach.kernels.equations.recompute` adds: gates and candidate.
+
+    Shape:
+        inputs: ``(T, B, I)``. previous, hidden, previous_cell, cell: ``(T, B, H)``.
+
+    Args:
+        kind: ``"tanh"``, ``"relu"``, ``"gru"`` or ``"lstm"``.
+        previous: State that enters each step; ``hidden`` the one that leaves it.
+        cuts: Steps whose entering state is not connected to the step before it.
+    """
+
+    kind: str
+    axis: TimeAxis
+    weights: LayerWeights
+    inputs: Tensor
+    previous: Tensor
+    hidden: Tensor
+    previous_cell: Tensor | None = None
+    cell: Tensor | None = None
+    cuts: frozenset[int] = frozenset()
+    activations: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def hidden_size(self) -> int:
+        """Units of the layer."""
+        return self.hidden.shape[-1]
+
+
+@dataclass
+class Replay:
+    """The tapes of one call of a stack of layers.
+
+    Args:
+        tapes: ``tapes[layer][direction]``.
+        masks: ``masks[layer]``: what multiplied that layer's output on its way to the next
+            (dropout), ``(T, B, D·H)`` in module time, or ``None``.
+        identical: Whether the replayed output had the same bits as the user's.
+    """
+
+    tapes: list[list[Tape]]
+    masks: list[Tensor | None]
+    identical: bool
+
+
+@runtime_checkable
+class Replayable(Protocol):
+    """A recurrent layer that can say itself how one of its calls went.
+
+    gradreach's own layers implement it; torch's are replayed by
+    :func:`gradreach.kernels.torch_replay.replay_torch`.
+    """
+
+    def replay(self, inputs: Any, state: Any, output: Tensor, rng_state: Tensor | None) -> Replay:
+        """Run the call once more and return its tapes.
+
+        Args:
+            inputs: The input of the call, a tensor or a ``PackedSequence``.
+            state: The initial state given to the call, or ``None``.
+            output: Its output sequence (the data, where packed), to compare bits with.
+            rng_state: State of the random stream just before the call.
+        """
+        ...

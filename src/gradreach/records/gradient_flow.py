@@ -1,0 +1,124 @@
+"""Gradient flow through time of a whole model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gradreach.display.html import page_fragment
+from gradreach.display.table import Row, render_table
+from gradreach.records.layer_flow import LayerFlow
+from gradreach.records.parts import BlindSpot
+from gradreach.records.plain import check_schema
+
+__all__ = ["GradientFlow", "Layers"]
+
+SCHEMA_VERSION = 1
+
+
+class Layers(Mapping[str, LayerFlow]):
+    """Layers by name; ``"rnn"`` stands for ``"rnn.l0"`` where a module has one layer only."""
+
+    def __init__(self, layers: Mapping[str, LayerFlow]) -> None:
+        self._layers = dict(layers)
+        short: dict[str, list[str]] = {}
+        for name in self._layers:
+            short.setdefault(name.rpartition(".l")[0] or name, []).append(name)
+        self._aliases = {alias: names[0] for alias, names in short.items() if len(names) == 1}
+
+    def __getitem__(self, name: str) -> LayerFlow:
+        if name in self._layers:
+            return self._layers[name]
+        if name in self._aliases:
+            return self._layers[self._aliases[name]]
+        raise KeyError(f"no layer {name!r} was measured; there is {', '.join(self._layers)}")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._layers)
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+    def __repr__(self) -> str:
+        return f"Layers({list(self._layers)})"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class GradientFlow:
+    """What one forward and backward pass of a model said about its past.
+
+    Attributes:
+        layers: One :class:`LayerFlow` per recurrent layer and direction, by name.
+        blind: Recurrent modules that were not measured, with the reason.
+        loss: Value of the loss.
+        notes: What else the reader should know, one sentence each.
+        meta: Versions and seconds, as measured.
+    """
+
+    layers: Layers
+    blind: tuple[BlindSpot, ...] = ()
+    loss: float
+    notes: tuple[str, ...] = ()
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.table()
+
+    def table(self, width: int = 80) -> str:
+        """Return the flow as a text table of at most ``width`` columns.
+
+        Columns: how far back the gradient reaches (lag at which less than 1 % is left), its
+        factor per step, and the lag profile as a sparkline from lag 0 on, logarithmic.
+        """
+        rows = [_row(name, layer) for name, layer in self.layers.items()]
+        lines = [render_table(rows, width)]
+        lines += [f"not measured: {spot}" for spot in self.blind]
+        lines += [f"{name}: {note}" for name, layer in self.layers.items() for note in layer.notes]
+        lines += list(self.notes)
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        rows = [_row(name, layer) for name, layer in self.layers.items()]
+        curves = {name: layer.lag_profile for name, layer in self.layers.items()}
+        remarks = [f"not measured: {spot}" for spot in self.blind] + list(self.notes)
+        return page_fragment(rows, curves, remarks)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as plain data, without the large arrays of the layers."""
+        return {
+            "record": "GradientFlow",
+            "schema_version": SCHEMA_VERSION,
+            "layers": {name: layer.to_dict() for name, layer in self.layers.items()},
+            "blind": [spot.to_dict() for spot in self.blind],
+            "loss": self.loss,
+            "notes": list(self.notes),
+            "meta": dict(self.meta),
+        }
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> GradientFlow:
+        """Undo :meth:`to_dict`.
+
+        Raises:
+            SchemaError: The data is of another record or schema version.
+        """
+        check_schema(plain, "GradientFlow", SCHEMA_VERSION)
+        return cls(
+            layers=Layers({n: LayerFlow.from_dict(layer) for n, layer in plain["layers"].items()}),
+            blind=tuple(BlindSpot(**spot) for spot in plain["blind"]),
+            loss=plain["loss"],
+            notes=tuple(plain["notes"]),
+            meta=dict(plain["meta"]),
+        )
+
+
+def _row(name: str, layer: LayerFlow) -> Row:
+    reach = layer.reach()
+    longest = len(layer.lag_profile)
+    if reach is None:
+        told = "–"
+    else:
+        told = f"all {longest}" if reach >= longest else f"{reach} of {longest}"
+    return Row(name, f"{layer.kind} {layer.hidden_size}", layer.steps, told,
+               layer.decay_per_step, layer.lag_profile)  # fmt: skip

@@ -1,0 +1,1 @@
+"""Training loops for gradreach's own tasks."""

@@ -84,9 +84,10 @@ TRAINING_TEMPLATES = {
         ),
         closers=(
             "where they speak {y}",
+            "so we learned {y}",
             "so i had to learn {y}",
             "but i could not understand {y}",
-            "and my friend there spoke only {y}",
+            "and my friend there spoke {y}",
             "we could not enjoy it properly because everybody spoke {y}",
             "last year i went there , and i still don't understand {y}",
         ),
@@ -121,12 +122,12 @@ HELD_OUT_TEMPLATES = {
         short=(
             "my friend in {x} speaks {y}",
             "in {x} everybody spoke {y}",
-            "in {x} my friend learned {y}",
+            "in {x} my friend understands {y}",
         ),
         openers=("we stayed in {x} .", "{x} is a beautiful place ."),
         closers=(
-            "so we learned {y}",
-            "and my friend had to learn {y}",
+            "where everybody spoke {y}",
+            "but my friend could not understand {y}",
             "i went there last year , but i could not enjoy it properly because"
             " i don't understand {y}",
         ),
@@ -405,8 +406,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--lr", type=float, default=4e-3)
     parser.add_argument("--clip", type=float, default=1.0)
     parser.add_argument("--answer-weight", type=float, default=1.0)
-    parser.add_argument("--train-distances", type=int, nargs="+", default=[2, 10, 50, 100])
-    parser.add_argument("--distances", type=int, nargs="+", default=[2, 10, 50, 100])
+    parser.add_argument("--train-distances", type=int, nargs="+", default=[2, 4, 10, 50, 100])
+    parser.add_argument("--distances", type=int, nargs="+", default=[2, 4, 10, 50, 100])
     parser.add_argument("--common-words", type=int, default=300, help="of the running text")
     parser.add_argument("--text", type=Path, help="a text file to take the running text from")
     parser.add_argument("--test-sentences", type=int, default=400)

@@ -86,13 +86,10 @@ def assert_geometric_decay(
     assert_close_to_curve(norms, last * factor**back, tolerance=tolerance, what=what)
 
 
-def reach_of(profile: Any, level: float, steps: int) -> int:
+def reach_of(profile: Any, level: float) -> int:
     """Read the reach off a lag profile: the smallest lag from which it stays below `level`."""
-    at_or_above = np.flatnonzero(np.asarray(profile) >= level)
-    if not len(at_or_above):
-        return 0
-    last = int(at_or_above[-1])
-    return last + 1
+    not_below = [lag for lag, value in enumerate(profile) if not value < level]
+    return not_below[-1] + 1 if not_below else 0
 
 
 def assert_layer_matches_reference(
@@ -126,12 +123,11 @@ def assert_layer_matches_reference(
         assert_contributions_close_up(layer, name, terms, tolerance)
     if profile:
         expected = reference.lag_profile(layer.lag_probes)
-        longest = int(np.max(np.flatnonzero(~np.isnan(expected)))) + 1
-        curves["lag_profile"] = (
-            np.asarray(layer.lag_profile)[:longest],
-            expected[:longest],
-        )
-        assert np.all(np.isnan(np.asarray(layer.lag_profile)[longest:]))
+        # How many lags beyond the last measurable one are stored, as NaN, is the record's choice.
+        longest = max(np.flatnonzero(~np.isnan(expected)), default=-1) + 1
+        got = np.asarray(layer.lag_profile)
+        curves["lag_profile"] = (got[:longest], expected[:longest])
+        assert np.all(np.isnan(got[longest:])), f"lag_profile beyond lag {longest - 1}: {got}"
     for what, (got, expected) in curves.items():
         assert_close_to_curve(got, expected, tolerance=tolerance, what=what)
     assert np.asarray(layer.state_gradient_norms).dtype == np.float64

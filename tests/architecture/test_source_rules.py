@@ -45,9 +45,12 @@ def violations(source: str, *, may_exec: bool = False) -> list[str]:
             names = [node.module or ""]
             names += [f"{node.module}.{alias.name}" for alias in node.names]
         if isinstance(node, ast.Import | ast.ImportFrom):
-            bad = [name for name in names if name.partition(".")[0] in EXECUTING_MODULES]
-            bad += [name for name in names if name in EXECUTING_CALLS]
-            found += [f"line {node.lineno}: import of {name}" for name in bad]
+            dangerous = [
+                name
+                for name in names
+                if name.partition(".")[0] in EXECUTING_MODULES or name in EXECUTING_CALLS
+            ]
+            found += [f"line {node.lineno}: import of {name}" for name in dangerous[:1]]
         elif isinstance(node, ast.Call):
             called = ast.unparse(node.func)
             if called in EXECUTING_CALLS and not (may_exec and called == "exec"):

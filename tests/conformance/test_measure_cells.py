@@ -83,7 +83,7 @@ def assert_cells_match(
         assert (layer.source, layer.exact) == ("cells", True)
         assert (layer.steps, layer.batch) == reference.per_sample.shape
         assert_layer_matches_reference(layer, reference, dtype)
-        assert layer.reach(0.01) == reach_of(layer.lag_profile, 0.01, layer.steps)
+        assert layer.reach(0.01) == reach_of(layer.lag_profile, 0.01)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

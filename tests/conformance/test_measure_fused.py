@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given
+from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from tests.claims import (
@@ -61,7 +61,7 @@ def assert_flow_matches(
         assert (layer.steps, layer.batch) == reference.per_sample.shape
         assert layer.hidden_size == case.hidden
         assert_layer_matches_reference(layer, reference, case.dtype)
-        assert layer.reach(0.01) == reach_of(layer.lag_profile, 0.01, layer.steps)
+        assert layer.reach(0.01) == reach_of(layer.lag_profile, 0.01)
 
 
 @pytest.mark.parametrize("case", covering_cases(), ids=str)
@@ -86,6 +86,8 @@ FUSED_CASES = st.builds(
     deadline=None,
     derandomize=True,  # the default suite says the same thing every time it is run
     database=None,
+    phases=[Phase.generate],  # shrinking a red case takes minutes; its settings say enough
+    report_multiple_bugs=False,
     suppress_health_check=[HealthCheck.too_slow],
 )
 @given(case=FUSED_CASES)

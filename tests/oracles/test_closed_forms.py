@@ -65,7 +65,7 @@ def test_tanh_at_rest_with_a_scaled_rotation_changes_by_rho_per_step(rho: float)
     )
     assert_geometric_decay(layer.lag_profile[::-1], rho, last=1.0, tolerance=EXACT)
     assert layer.decay_per_step == pytest.approx(rho, abs=1e-6)
-    assert layer.reach(0.01) == reach_of(rho ** np.arange(40.0), 0.01, 40)
+    assert layer.reach(0.01) == reach_of(rho ** np.arange(40.0), 0.01)
     assert_geometric_decay(
         layer.contributions["bias_hh_l0"], rho, last=float(readout.norm()), tolerance=EXACT
     )

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from gradreach.errors import NotMeasurableError
 from gradreach.flow.assemble import Swept, layer_flows, swept
+from gradreach.flow.find import class_name
 from gradreach.flow.closure import Closure, check_closure
 from gradreach.flow.sources.calls import FusedCall, RecordedCall
 from gradreach.flow.sources.cells import cells_track
@@ -41,7 +42,7 @@ def analyse(
     layers: dict[str, LayerFlow] = {}
     blind: list[BlindSpot] = []
     for name, own in by_module.items():
-        kind = type(own[0].module).__name__
+        kind = class_name(own[0].module)
         if not any(call.reached for call in own):
             blind.append(BlindSpot(name, kind, "no gradient of the loss reaches it"))
             continue

@@ -9,7 +9,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from gradreach.flow.sources.fused import why_blind
 from gradreach.records import BlindSpot
 
-__all__ = ["Found", "find_recurrent"]
+__all__ = ["Found", "class_name", "find_recurrent"]
 
 RECURRENT_NAMES = ("RNN", "GRU", "LSTM")
 
@@ -20,6 +20,20 @@ class Found:
     def __init__(self) -> None:
         self.watched: dict[nn.Module, str] = {}
         self.blind: list[BlindSpot] = []
+
+
+def class_name(module: nn.Module) -> str:
+    """Return the name of a module's class, of torch's own where it is derived from one.
+
+    Example:
+        >>> class Mine(nn.GRU): ...
+        >>> class_name(Mine(1, 1))
+        'GRU'
+    """
+    for base in type(module).__mro__:
+        if base.__module__ == "torch.nn.modules.rnn":
+            return base.__name__
+    return type(module).__name__
 
 
 def find_recurrent(model: nn.Module) -> Found:
@@ -34,7 +48,7 @@ def find_recurrent(model: nn.Module) -> Found:
     """
     found = Found()
     for path, module in model.named_modules():
-        kind = type(module).__name__
+        kind = class_name(module)
         name = path.removeprefix("_orig_mod.").removeprefix("module.") or kind.lower()
         if isinstance(module, torch.jit.ScriptModule):
             original = getattr(module, "original_name", "")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gradreach.errors import NotMeasurableError
 from gradreach.flow.analyse import analyse
-from gradreach.flow.find import Found, find_recurrent
+from gradreach.flow.find import Found, class_name, find_recurrent
 from gradreach.flow.sources.calls import FusedCall, RecordedCall
 from gradreach.flow.sources.recorder import Recorder
 from gradreach.flow.untouched import untouched
@@ -179,7 +179,7 @@ def _check_pass(recorder: Recorder, found: Found, loss: Tensor) -> list[BlindSpo
         reason = recorder.failures.get(name)
         if reason is None and name in recorder.without_graph:
             reason = "it was called where no gradient is recorded (no_grad, or all inputs frozen)"
-        blind.append(BlindSpot(name, type(module).__name__, reason or "'closure' did not call it"))
+        blind.append(BlindSpot(name, class_name(module), reason or "'closure' did not call it"))
     empty = [call for call in recorder.calls if call.batch == 0]
     if empty:
         raise NotMeasurableError(

@@ -33,7 +33,7 @@ def untouched(model: nn.Module) -> Iterator[None]:
         True
     """
     tensors = [*model.parameters(), *model.buffers()]
-    copies = [(tensor, tensor.detach().clone(), tensor._version) for tensor in tensors]
+    copies = [(tensor, tensor.detach().clone()) for tensor in tensors]
     flags = [(tensor, tensor.requires_grad) for tensor in tensors]
     gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
     modules = [(module, _copied(module.__dict__)) for module in model.modules()]
@@ -46,8 +46,10 @@ def untouched(model: nn.Module) -> Iterator[None]:
     finally:
         for module, attributes in modules:
             _restore(module.__dict__, attributes)
-        for tensor, copy, version in copies:
-            if tensor._version != version:
+        for tensor, copy in copies:
+            # Values are compared, as batch norm moves its buffers without counting a version;
+            # what is unchanged is left alone, as an older graph of the user's may hold it.
+            if not torch.equal(tensor, copy):
                 with torch.no_grad():
                     tensor.copy_(copy)
         for tensor, flag in flags:

@@ -33,7 +33,7 @@ class LSTM:
         """δc gathers δh through tanh(c); i, f, g are driven by δc, o by δh."""
         i, f, g, o = (tape.activations[name][start:stop].double() for name in "ifgo")
         assert tape.cell is not None and tape.previous_cell is not None
-        squashed = tape.cell[start:stop].double().tanh_()
+        squashed = tape.cell[start:stop].double().tanh()
         recurrent = torch.stack(
             [
                 g * i * (1.0 - i),

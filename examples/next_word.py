@@ -14,9 +14,9 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator
+from pydoc_data.topics import topics
 
 import torch
-from pydoc_data.topics import topics
 from torch import Tensor, nn
 from torch.nn import functional as F
 

@@ -50,7 +50,7 @@ INDIAN_STATES = {
 }
 
 # {x} is the word the reader is given, {y} the one that follows from it. A short sentence fixes
-# their distance (2, 3 or 4); opener, running text and closer give any distance from 5 upwards.
+# their distance (2 to 5); opener, running text and closer give any distance from 5 upwards.
 # Every word of the held-out templates occurs in training ones, but no held-out template does.
 PLACE_TO_LANGUAGE, LANGUAGE_TO_PLACE = "place to language", "language to place"
 DIRECTIONS = (PLACE_TO_LANGUAGE, LANGUAGE_TO_PLACE)
@@ -72,7 +72,10 @@ TRAINING_TEMPLATES = {
             "everybody in {x} spoke {y}",
             "my friend from {x} speaks {y}",
             "in {x} everybody understands {y}",
-            "in {x} i had learned {y}",
+            "in {x} they spoke {y}",
+            "in {x} my friend speaks {y}",
+            "in {x} everybody there understands {y}",
+            "{x} where they spoke {y}",
         ),
         openers=(
             "{x} .",
@@ -98,6 +101,7 @@ TRAINING_TEMPLATES = {
             "i learned {x} in {y}",
             "they speak {x} in {y}",
             "i spoke {x} only in {y}",
+            "{x} is a language in {y}",
             "{x} is understood in {y}",
         ),
         openers=(
@@ -400,12 +404,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description="A place decides a language many words later.")
     parser.add_argument("--cell", choices=["rnn", "gru", "lstm", "chrono"], default="rnn")
-    parser.add_argument("--hidden", type=int, default=64)
+    parser.add_argument("--hidden", type=int, default=128)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--lr", type=float, default=4e-3)
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--clip", type=float, default=1.0)
-    parser.add_argument("--answer-weight", type=float, default=1.0)
+    parser.add_argument("--answer-weight", type=float, default=2.0)
     parser.add_argument("--train-distances", type=int, nargs="+", default=[2, 4, 10, 50, 100])
     parser.add_argument("--distances", type=int, nargs="+", default=[2, 4, 10, 50, 100])
     parser.add_argument("--common-words", type=int, default=300, help="of the running text")

@@ -86,8 +86,10 @@ def assert_geometric_decay(
     assert_close_to_curve(norms, last * factor**back, tolerance=tolerance, what=what)
 
 
-def reach_of(profile: Any, level: float) -> int:
+def reach_of(profile: Any, level: float) -> int | None:
     """Read the reach off a lag profile: the smallest lag from which it stays below `level`."""
+    if not len(profile):
+        return None
     not_below = [lag for lag, value in enumerate(profile) if not value < level]
     return not_below[-1] + 1 if not_below else 0
 
@@ -126,6 +128,8 @@ def assert_layer_matches_reference(
         # How many lags beyond the last measurable one are stored, as NaN, is the record's choice.
         longest = max(np.flatnonzero(~np.isnan(expected)), default=-1) + 1
         got = np.asarray(layer.lag_profile)
+        # Where gradient flows it entered somewhere: some probe must have something to say.
+        assert len(got) or not np.nansum(reference.norms), f"{layer.name} has no lag profile"
         curves["lag_profile"] = (got[:longest], expected[:longest])
         assert np.all(np.isnan(got[longest:])), f"lag_profile beyond lag {longest - 1}: {got}"
     for what, (got, expected) in curves.items():

@@ -65,7 +65,9 @@ def final_states_of_all(returned: list[list[Any]]) -> Tensor:
 LOSSES = [last_step, every_step, final_states_of_all]
 
 
-def draw(*shape: int, dtype: torch.dtype, seed: int = 11) -> Tensor:
+# 14: with these inputs no state gradient of any net below is the small difference of large paths,
+# of which float32 autograd itself, unrolled, keeps fewer than five digits (11 to 13 have one).
+def draw(*shape: int, dtype: torch.dtype, seed: int = 14) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(*shape, generator=generator, dtype=torch.float64).to(dtype)
 

@@ -148,11 +148,46 @@ def test_lag_profile_of_named_probes_is_the_unrolled_one(
 
 
 @pytest.mark.parametrize("kind", CHOICES["kind"])
-@pytest.mark.parametrize(("loss", "steps"), [("every step", range(10)), ("last step", [9])])
-def test_lag_probes_are_all_loss_steps_where_they_are_few(kind: str, loss: str, steps: Any) -> None:
-    flow, _ = measured_and_expected(make_case(kind, loss))
+@pytest.mark.parametrize(
+    ("loss", "arrivals"), [("every step", range(7)), ("last step", [6]), ("final state", [6])]
+)
+def test_lag_probes_are_all_loss_steps_where_they_are_few(
+    kind: str, loss: str, arrivals: Any
+) -> None:
+    flow, _ = measured_and_expected(make_case(kind, loss, steps=7))
 
-    assert sorted(int(t) for t in flow.layers["rnn"].lag_probes) == list(steps)
+    layer = flow.layers["rnn"]
+
+    assert sorted(int(t) for t in layer.lag_probes) == list(arrivals)
+    assert sorted(int(t) for t in layer.loss_steps) == list(arrivals)
+
+
+@pytest.mark.parametrize("kind", CHOICES["kind"])
+def test_lag_probes_of_many_loss_steps_are_a_stated_and_repeatable_sample(kind: str) -> None:
+    case = make_case(kind, "every step", steps=60, batch=1)
+
+    (one, expected), (other, _) = measured_and_expected(case), measured_and_expected(case)
+
+    layer = one.layers["rnn"]
+    assert sorted(layer.loss_steps) == list(range(60))
+    assert 2 <= len(layer.lag_probes) < 60
+    assert set(layer.lag_probes) <= set(layer.loss_steps)
+    assert layer.lag_probes == other.layers["rnn"].lag_probes
+    assert_layer_matches_reference(layer, expected["l0"], case.dtype)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("kind", CHOICES["kind"])
+def test_final_state_of_a_reverse_layer_enters_at_its_own_last_step(kind: str, layers: int) -> None:
+    """`h_n` of a reverse direction is its state at step 0: there its share of the loss enters."""
+    case = make_case(kind, "final state", bidirectional=True, layers=layers, steps=6)
+
+    flow, expected = measured_and_expected(case)
+
+    for suffix, reference in expected.items():
+        layer = flow.layers[f"rnn.{suffix}"]
+        assert np.count_nonzero(~np.isnan(layer.lag_profile)) == 6
+        assert_layer_matches_reference(layer, reference, case.dtype)
 
 
 @pytest.mark.parametrize("layout", ["padded", "packed unsorted"])

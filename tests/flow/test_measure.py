@@ -197,9 +197,7 @@ def test_activation_checkpointing_is_measured(reentrant):
         rnn, lambda: checkpoint(lambda v: rnn(v)[0], x, use_reentrant=reentrant)[-1].square().mean()
     ).layers["gru"]
 
-    np.testing.assert_allclose(
-        layer.state_gradient_norms, expected.state_gradient_norms, rtol=1e-6
-    )
+    np.testing.assert_allclose(layer.state_gradient_norms, expected.state_gradient_norms, rtol=1e-6)
 
 
 def test_weight_norm_and_weight_drop_read_the_weights_of_the_call():
@@ -385,11 +383,11 @@ def test_wrong_arguments_are_told_in_one_sentence(call, error, message):
 @pytest.mark.parametrize(
     ("closure_of", "message"),
     [
-        (lambda rnn, x: (lambda: no_grad_loss(rnn, x)), "carries no gradient"),
-        (lambda rnn, x: (lambda: backward_inside(rnn, x)), "ran backward itself"),
-        (lambda rnn, x: (lambda: torch.zeros((), requires_grad=True) * 1), "did not call it"),
-        (lambda rnn, x: (lambda: rnn(x[:, :0])[0].sum()), "empty batch"),
-        (lambda rnn, x: (lambda: unused_output(rnn, x)), "no gradient of the loss reaches it"),
+        (lambda rnn, x: lambda: no_grad_loss(rnn, x), "carries no gradient"),
+        (lambda rnn, x: lambda: backward_inside(rnn, x), "ran backward itself"),
+        (lambda rnn, x: lambda: torch.zeros((), requires_grad=True) * 1, "did not call it"),
+        (lambda rnn, x: lambda: rnn(x[:, :0])[0].sum(), "empty batch"),
+        (lambda rnn, x: lambda: unused_output(rnn, x), "no gradient of the loss reaches it"),
     ],
     ids=["no_grad", "backward", "not called", "empty batch", "unused"],
 )
@@ -426,7 +424,7 @@ def test_half_precision_and_projections_are_named_as_blind():
 def test_error_of_the_closure_passes_through_with_a_note():
     rnn = nn.RNN(3, 4)
 
-    with pytest.raises((RuntimeError, ValueError)) as caught:  # noqa: PT012
+    with pytest.raises((RuntimeError, ValueError)) as caught:
         gr.measure(rnn, lambda: rnn(torch.zeros(2, 1, 3, dtype=torch.float64))[0].sum())
 
     assert any("model and random streams are restored" in note for note in caught.value.__notes__)

@@ -141,7 +141,9 @@ def is_well_posed(case: FusedCase, built: Built) -> bool:
         return alive and call.relu_margin > 1e-4
     states = [h for chain in call.chains.values() for (h,) in chain.states]
     # 6e-8 / 0.05, the error of one step, leaves room for the eight that TOLERANCE would bear.
-    return case.dtype == torch.float64 or float(torch.stack(states).abs().max()) < 0.95**0.5
+    return (
+        case.dtype == torch.float64 or float(torch.stack(states).detach().abs().max()) < 0.95**0.5
+    )
 
 
 def _build(case: FusedCase) -> Built:

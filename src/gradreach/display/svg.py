@@ -58,7 +58,7 @@ def curve_svg(
     ]
     stride = max(1, math.ceil((high - low) / 5))
     for power in range(low, high + 1, stride):
-        parts.append(
+        parts.append(  # noqa: PERF401
             f'<line x1="{LEFT}" x2="{width - RIGHT}" y1="{y(power):.1f}" y2="{y(power):.1f}" '
             'stroke="currentColor" stroke-opacity=".15"/>'
             f'<text x="{LEFT - 6}" y="{y(power) + 4:.1f}" text-anchor="end">1e{power}</text>'
@@ -78,7 +78,7 @@ def curve_svg(
         parts.append(f'<polyline points="{path}" fill="none" stroke="#27c" stroke-width="2"/>')
     last = len(values) - 1
     for index in sorted({0, last // 2, last}) if last > 0 else [0]:
-        parts.append(
+        parts.append(  # noqa: PERF401
             f'<text x="{x(index):.1f}" y="{height - BOTTOM + 14}" text-anchor="middle">'
             f"{index}</text>"
         )
@@ -98,4 +98,3 @@ def _runs(logs: NDArray[np.float64]) -> list[list[int]]:
         else:
             runs[-1].append(index)
     return [run for run in runs if run]
-

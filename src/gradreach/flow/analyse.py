@@ -8,8 +8,8 @@ from torch import Tensor
 
 from gradreach.errors import NotMeasurableError
 from gradreach.flow.assemble import Swept, layer_flows, swept
-from gradreach.flow.find import class_name
 from gradreach.flow.closure import Closure, check_closure
+from gradreach.flow.find import class_name
 from gradreach.flow.sources.calls import FusedCall, RecordedCall
 from gradreach.flow.sources.cells import cells_track
 from gradreach.flow.sources.fused import fused_track

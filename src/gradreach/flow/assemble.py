@@ -16,8 +16,9 @@ from gradreach.flow.gates import gates_of
 from gradreach.flow.lag_profile import Probe, choose_probes, lag_profiles, loss_steps
 from gradreach.flow.nonfinite import first_nonfinite
 from gradreach.flow.norms import scaled_norm
-from gradreach.flow.saturation import dead_units, saturation_of
 from gradreach.flow.padding import constant_tails
+from gradreach.flow.saturation import dead_units, saturation_of
+from gradreach.flow.sources.links import Link
 from gradreach.flow.sweep import Arriving, LossInjection, sweep
 from gradreach.flow.track import Track
 from gradreach.kernels.reverse_scan import Chunk
@@ -176,8 +177,10 @@ def _layer_flow(
         both = torch.stack([per_sample, scaled_norm(result.cell[place])], -1)
         per_sample = scaled_norm(both)
     contributions = result.contributions[place]
-    closure = {field: {name: values[name] for name in contributions}
-               for field, values in checked.items()}  # fmt: skip
+    closure: dict[str, Any] = {
+        field: {weight: values[weight] for weight in contributions}
+        for field, values in checked.items()
+    }
     nan_beyond = torch.where(exists, per_sample, torch.nan)[:longest]
     return LayerFlow(
         name=name,
@@ -187,15 +190,15 @@ def _layer_flow(
         reverse=place[1] == 1,
         hidden_size=tapes[0].hidden_size,
         lengths=lengths.cpu().numpy(),
-        state_gradient_norms=_root_mean_square(nan_beyond),
+        state_gradient_norms=_root_mean_square(per_sample, exists)[:longest],
         per_sample=_array(nan_beyond),
         contributions={key: _array(value.norms[:longest]) for key, value in contributions.items()},
         shares={key: _array(value.shares[:longest]) for key, value in contributions.items()},
         saturation=_array(saturation_of(tapes)),
         dead=dead_units(tapes).cpu().numpy(),
         gates=gates_of(track, place),
-        detached_steps=track.cut_steps(),
-        transformed_steps=track.transformed,
+        detached_steps=track.steps_after(Link.DETACHED),
+        transformed_steps=track.steps_after(Link.TRANSFORMED),
         nonfinite=first_nonfinite(result, place),
         tensors=_tensors(result, place, exists, longest),
         **closure,
@@ -207,12 +210,10 @@ def _array(values: Tensor) -> NDArray[np.float64]:
     return values.detach().double().cpu().numpy()
 
 
-def _root_mean_square(norms: Tensor) -> NDArray[np.float64]:
-    """Mean square over the rows that exist; a NaN of the model's own stays NaN."""
-    missing = norms.isnan() & ~norms.isnan().all(1, keepdim=True)
-    count = (~missing).sum(1)
-    squares = scaled_norm(torch.where(missing, 0.0, norms))
-    return _array(squares / count.double().sqrt())
+def _root_mean_square(norms: Tensor, exists: Tensor) -> NDArray[np.float64]:
+    """Return the root mean square over the rows that exist; a NaN of theirs stays NaN."""
+    total = scaled_norm(torch.where(exists, norms, 0.0))
+    return _array(total / exists.sum(1).double().sqrt())
 
 
 def _tensors(result: Swept, place: Place, exists: Tensor, longest: int) -> LayerTensors:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, _VF
+from torch import _VF, Tensor
 
 from gradreach.flow.assemble import Swept
 from gradreach.flow.norms import scaled_norm
@@ -23,8 +23,12 @@ __all__ = ["Closure", "check_closure", "relative_error"]
 # Far above the rounding of a sane net (1e-6, 1e-14) and of a chaotic one replayed with the
 # same bits (2e-4), far below any wrong replay seen (0.9 and more): decisions/0004-replay.md.
 TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-8}
-CELLS = {"tanh": _VF.rnn_tanh_cell, "relu": _VF.rnn_relu_cell, "gru": _VF.gru_cell,
-         "lstm": _VF.lstm_cell}  # fmt: skip
+CELLS: dict[str, Callable[..., Any]] = {
+    "tanh": _VF.rnn_tanh_cell,
+    "relu": _VF.rnn_relu_cell,
+    "gru": _VF.gru_cell,
+    "lstm": _VF.lstm_cell,
+}
 
 
 @dataclass
@@ -136,7 +140,7 @@ def _stepwise(result: Swept, sums: dict[str, Tensor]) -> None:
     """Add the gradients of torch's cell, run once on all steps as one batch."""
     tape = result.track.tapes(0, 0)[0]
     learned = [weight.detach().clone().requires_grad_() for _, weight in tape.weights.named()]
-    biases = learned[2:] or [None, None]
+    biases: Sequence[Tensor | None] = learned[2:] or [None, None]
     dtype = tape.hidden.dtype
     hidden, gradients = result.hidden[0, 0].flatten(0, 1), [result.hidden[0, 0].flatten(0, 1)]
     state: Any = tape.previous.flatten(0, 1)
@@ -150,8 +154,11 @@ def _stepwise(result: Swept, sums: dict[str, Tensor]) -> None:
     with torch.enable_grad():
         found = CELLS[tape.kind](tape.inputs.flatten(0, 1), state, *learned[:2], *biases)
     outputs = list(found) if tape.kind == "lstm" else [found]
-    _add(sums, tape.weights,
-         torch.autograd.grad(outputs, learned, [gradient.to(dtype) for gradient in gradients]))
+    _add(
+        sums,
+        tape.weights,
+        torch.autograd.grad(outputs, learned, [gradient.to(dtype) for gradient in gradients]),
+    )
 
 
 def _add(sums: dict[str, Tensor], weights: LayerWeights, gradients: Sequence[Tensor]) -> None:

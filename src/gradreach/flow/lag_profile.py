@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -51,9 +52,7 @@ def loss_steps(track: Track) -> list[Probe]:
     return found
 
 
-def choose_probes(
-    candidates: list[Probe], wanted: int | Sequence[int], seed: int
-) -> list[Probe]:
+def choose_probes(candidates: list[Probe], wanted: int | Sequence[int], seed: int) -> list[Probe]:
     """Choose the loss steps to follow: all if few, else the last and a sample of the others.
 
     Args:
@@ -78,7 +77,7 @@ def choose_probes(
     # loss step always, as only it reaches the longest lag.
     edges = torch.linspace(0, len(candidates) - 1, wanted).long().tolist()
     chosen = {len(candidates) - 1}
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in pairwise(edges):
         chosen.add(low + int(torch.randint(high - low, (), generator=generator)))
     return [candidates[index] for index in sorted(chosen)]
 
@@ -86,7 +85,11 @@ def choose_probes(
 def _listed(steps: list[int]) -> str:
     if not steps:
         return "no step at all"
-    return ", ".join(map(str, steps)) if len(steps) < 9 else f"{len(steps)} steps, {steps[0]} … {steps[-1]}"
+    return (
+        ", ".join(map(str, steps))
+        if len(steps) < 9
+        else f"{len(steps)} steps, {steps[0]} … {steps[-1]}"
+    )
 
 
 def _arrives(track: Track, segment: int, layer: int, direction: int) -> bool:
@@ -145,7 +148,9 @@ class _ProbeInjection:
                 if steps is None:
                     continue
                 inside = batch[(steps >= start) & (steps < stop)]
-                result[steps[inside] - start, row, inside] = gradient[steps[inside], inside].double()
+                result[steps[inside] - start, row, inside] = gradient[
+                    steps[inside], inside
+                ].double()
             return result
 
         return arriving
@@ -270,6 +275,8 @@ class _Collector:
             lengths = self.track.segments[probe.segment].axis.lengths.cpu()
             before = sum((self.track.segments[j].axis.lengths.cpu() for j in range(probe.segment)),
                          torch.zeros_like(lengths))  # fmt: skip
-            own = lengths - 1 - probe.back if direction == 0 else torch.full_like(lengths, probe.back)
+            own = (
+                lengths - 1 - probe.back if direction == 0 else torch.full_like(lengths, probe.back)
+            )
             ends = torch.where(lengths > probe.back, before + own, -1)
             ratios.add(joined[..., row], ends)

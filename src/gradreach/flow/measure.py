@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from gradreach.errors import NotMeasurableError
 from gradreach.flow.analyse import analyse
+from gradreach.flow.backward import run_backward
 from gradreach.flow.find import Found, class_name, find_recurrent
-from gradreach.flow.sources.calls import FusedCall, RecordedCall
 from gradreach.flow.sources.recorder import Recorder
 from gradreach.flow.untouched import untouched
 from gradreach.records import BlindSpot, GradientFlow
@@ -75,8 +75,9 @@ def measure(
     started = time.perf_counter()
     with untouched(model), Recorder(found.watched) as recorder, torch.enable_grad():
         loss = _run(closure)
-        blind = _check_pass(recorder, found, loss)
-        gradients = _backward(recorder, loss)
+        _check_pass(recorder, loss)
+        gradients = run_backward(recorder, loss)
+        blind = _not_called(recorder, found)
     passed = time.perf_counter()
     layers, failed = analyse(recorder.calls, gradients, lag_probes, seed)
     blind += failed
@@ -159,8 +160,8 @@ def _run(closure: Callable[[], Tensor]) -> Tensor:
     return loss
 
 
-def _check_pass(recorder: Recorder, found: Found, loss: Tensor) -> list[BlindSpot]:
-    """Return the modules that left no usable call, or say why none did."""
+def _check_pass(recorder: Recorder, loss: Tensor) -> None:
+    """Refuse a pass whose backward would not be measure()'s own, or would reach nothing."""
     if any(arrival.passes for call in recorder.calls for arrival in call.arrivals()):
         raise NotMeasurableError(
             "measure(): 'closure' ran backward itself (or differentiated through the layers): "
@@ -171,6 +172,16 @@ def _check_pass(recorder: Recorder, found: Found, loss: Tensor) -> list[BlindSpo
             "measure(): the loss that 'closure' returned carries no gradient: remove no_grad, "
             "inference_mode, .detach() or .item() from it, or unfreeze the model"
         )
+    empty = [call for call in recorder.calls if call.batch == 0]
+    if empty:
+        raise NotMeasurableError(
+            f"measure(): {empty[0].name} was called with an empty batch (B = 0): pass at least one "
+            "sequence"
+        )
+
+
+def _not_called(recorder: Recorder, found: Found) -> list[BlindSpot]:
+    """Return the modules that left no usable call."""
     called = {call.name for call in recorder.calls}
     blind = list(found.blind)
     for module, name in found.watched.items():
@@ -180,57 +191,7 @@ def _check_pass(recorder: Recorder, found: Found, loss: Tensor) -> list[BlindSpo
         if reason is None and name in recorder.without_graph:
             reason = "it was called where no gradient is recorded (no_grad, or all inputs frozen)"
         blind.append(BlindSpot(name, class_name(module), reason or "'closure' did not call it"))
-    empty = [call for call in recorder.calls if call.batch == 0]
-    if empty:
-        raise NotMeasurableError(
-            f"measure(): {empty[0].name} was called with an empty batch (B = 0): pass at least one "
-            "sequence"
-        )
     return blind
-
-
-def _backward(recorder: Recorder, loss: Tensor) -> dict[int, Tensor | None]:
-    """Run the backward pass; return the gradient of each weight by its id.
-
-    ``autograd.grad`` writes no ``.grad``, and does not go further than asked.
-    """
-    wanted: dict[int, Tensor] = {}
-    weights: set[int] = set()
-    for call in recorder.calls:
-        for tensor in call.weights:
-            if tensor is not None and tensor.requires_grad:
-                wanted[id(tensor)] = tensor
-                weights.add(id(tensor))
-        for tensor in (*_tensors_in(call.inputs), *call.entering):
-            if tensor.requires_grad:
-                wanted[id(tensor)] = tensor
-    if not wanted:
-        return {}
-    recorder.in_backward = True
-    try:
-        found = torch.autograd.grad(loss.sum(), list(wanted.values()), allow_unused=True)
-    except RuntimeError as error:
-        if "backward through the graph a second time" in str(error):
-            raise NotMeasurableError(
-                "measure(): the loss reaches into a graph that was already used: a state is "
-                "carried over from an earlier step without .detach(), or 'closure' ran backward "
-                "itself; detach the state before the forward pass"
-            ) from error
-        if "does not require grad" in str(error) or "not have been used" in str(error):
-            raise NotMeasurableError(f"measure(): the backward pass failed: {error}") from error
-        raise
-    finally:
-        recorder.in_backward = False
-    named = zip(wanted, found, strict=True)
-    return {key: gradient for key, gradient in named if key in weights}
-
-
-def _tensors_in(value: Any) -> list[Tensor]:
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, nn.utils.rnn.PackedSequence):
-        return [value.data]
-    return []
 
 
 def _notes(loss: Tensor) -> tuple[str, ...]:

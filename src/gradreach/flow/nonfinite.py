@@ -27,7 +27,11 @@ def first_nonfinite(result: Swept, place: tuple[int, int]) -> NonFinite | None:
     valid = track.joined([tape.axis.valid for tape in track.tapes(*place)])
     hidden = track.joined([tape.hidden for tape in track.tapes(*place)])
     bad = {"input": _bad(result.inputs(place), valid), "state": _bad(hidden, valid)}
-    firsts = [(*map(int, where.nonzero()[0]), name) for name, where in bad.items() if where.any()]
+    firsts = [
+        (int(where.nonzero()[0, 0]), int(where.nonzero()[0, 1]), name)
+        for name, where in bad.items()
+        if where.any()
+    ]
     if firsts:
         step, row, name = min(firsts, key=lambda found: found[0])
         return NonFinite(name, step, row)

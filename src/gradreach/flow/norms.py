@@ -22,4 +22,5 @@ def scaled_norm(values: Tensor, dim: int | tuple[int, ...] = -1) -> Tensor:
     wide = values.double()
     peak = wide.abs().amax(dim, keepdim=True)
     scale = torch.where((peak > 0) & peak.isfinite(), peak, 1.0)
-    return torch.linalg.vector_norm(wide / scale, dim=dim) * scale.squeeze(dim)
+    norm: Tensor = torch.linalg.vector_norm(wide / scale, dim=dim) * scale.squeeze(dim)
+    return norm

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 # Per segment, what arrives at a layer's output: a function of (start, stop).
-Arriving = list[Callable[[int, int], Tensor] | None]
+Arriving = Sequence[Callable[[int, int], Tensor] | None]
 # Called with (layer, direction, segment, chunk).
 Sink = Callable[[int, int, int, Chunk], None]
 # Called with (layer, direction, what arrives).
@@ -43,7 +43,10 @@ Observer = Callable[[int, int, Arriving], None]
 class Injection(Protocol):
     """Gradient put into a track from outside; ``rows`` independent gradients at once."""
 
-    rows: int
+    @property
+    def rows(self) -> int:
+        """P, the number of independent gradients."""
+        ...
 
     def output(self, segment: int, direction: int) -> Callable[[int, int], Tensor] | None:
         """Return what arrives at the top layer's output in recurrence time, by steps."""
@@ -109,9 +112,7 @@ def final_gradients(
     return result
 
 
-def sweep(
-    track: Track, injection: Injection, sink: Sink, observe: Observer | None = None
-) -> None:
+def sweep(track: Track, injection: Injection, sink: Sink, observe: Observer | None = None) -> None:
     """Sweep all layers, the top one first.
 
     Args:
@@ -195,9 +196,9 @@ class _Turned:
 
     def finish(self) -> None:
         if self.reverse:
-            self.target += self.tape.axis.turned(
-                self.own.transpose(1, 2), reverse=True
-            ).transpose(1, 2)  # batch next to time, as the axis expects
+            self.target += self.tape.axis.turned(self.own.transpose(1, 2), reverse=True).transpose(
+                1, 2
+            )  # batch next to time, as the axis expects
 
 
 def _buffers(track: Track, layer: int, rows: int) -> list[Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -45,9 +46,7 @@ class Track:
         name: ``"rnn"``, or ``"rnn#2"`` for a second axis of the same module.
         source: ``"fused"`` or ``"cells"``.
         links: ``links[j]`` ties segment ``j`` to ``j+1`` (:class:`Link`).
-        detached, transformed: Steps of a cell loop (in recurrence time) whose entering state
-            was cut off the graph, or changed on the way.
-        reverse_suffix: Layers have torch's suffixes ``.l0_reverse``; a cell has none.
+        cell_links: The same from step to step of a loop over a cell.
     """
 
     name: str
@@ -57,8 +56,7 @@ class Track:
     links: list[str]
     layers: int
     directions: int
-    detached: tuple[int, ...] = ()
-    transformed: tuple[int, ...] = ()
+    cell_links: Sequence[str] = ()
     notes: tuple[str, ...] = ()
 
     def tapes(self, layer: int, direction: int) -> list[Tape]:
@@ -73,7 +71,7 @@ class Track:
     @property
     def connected(self) -> bool:
         """Whether the state went from step to step unchanged (or was cut): probes can follow."""
-        return not self.transformed and Link.TRANSFORMED not in self.links
+        return Link.TRANSFORMED not in (*self.links, *self.cell_links)
 
     def layer_name(self, layer: int, direction: int) -> str:
         """Return ``rnn.l0``, ``rnn.l0_reverse``, … or the bare name for a cell."""
@@ -81,14 +79,15 @@ class Track:
             return self.name
         return f"{self.name}.l{layer}" + ("_reverse" if direction else "")
 
-    def cut_steps(self) -> tuple[int, ...]:
-        """Return the steps of the whole axis whose entering state was detached."""
-        first, cuts = 0, list(self.detached)
-        for segment, link in zip(self.segments, self.links, strict=False):
+    def steps_after(self, link: str) -> tuple[int, ...]:
+        """Return the steps of the whole axis whose entering state came over such a link."""
+        steps = [step for step, own in enumerate(self.cell_links, start=1) if own == link]
+        first = 0
+        for segment, own in zip(self.segments, self.links, strict=False):
             first += segment.axis.steps
-            if link == Link.DETACHED:
-                cuts.append(first)
-        return tuple(cuts)
+            if own == link:
+                steps.append(first)
+        return tuple(steps)
 
     def lengths(self) -> Tensor:
         """Return each sequence's length on the whole axis, ``(B,)``."""

@@ -83,14 +83,16 @@ def _restore(attributes: dict[str, Any], saved: dict[str, Any]) -> None:
 
 def _streams() -> tuple[Any, ...]:
     accelerator: list[Tensor] = []
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         accelerator = torch.cuda.get_rng_state_all()
-    return torch.get_rng_state(), accelerator, np.random.get_state(), random.getstate()
+    # Users draw from NumPy's legacy global stream, so that is the one to keep.
+    numpy_state = np.random.get_state()  # noqa: NPY002
+    return torch.get_rng_state(), accelerator, numpy_state, random.getstate()
 
 
 def _set_streams(streams: tuple[Any, ...]) -> None:
     torch.set_rng_state(streams[0])
     if streams[1]:
         torch.cuda.set_rng_state_all(streams[1])
-    np.random.set_state(streams[2])
+    np.random.set_state(streams[2])  # noqa: NPY002
     random.setstate(streams[3])

@@ -121,6 +121,7 @@ def reverse_scan(tape: Tape, arrivals: Arrivals, sink: Callable[[Chunk], None]) 
                 outside[step] = delta
             delta.add_(flow.hidden)
             if cell is not None:
+                assert flow.cell is not None
                 assert local.cell_from_hidden is not None
                 delta_cell = cell[step]
                 flow.cell.addcmul_(delta, local.cell_from_hidden[step])

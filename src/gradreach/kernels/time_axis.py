@@ -51,7 +51,7 @@ class TimeAxis:
     def ends(self) -> dict[int, Tensor]:
         """Return, for each step at which sequences end, the rows that end there."""
         last = self.lengths - 1
-        return {int(step): (last == step).nonzero()[:, 0] for step in last.unique() if step >= 0}
+        return {step: (last == step).nonzero()[:, 0] for step in set(last.tolist()) if step >= 0}
 
     def turned(self, sequence: Tensor, *, reverse: bool) -> Tensor:
         """Exchange module time and recurrence time of a ``(T, B, …)`` tensor.

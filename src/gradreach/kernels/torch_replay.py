@@ -8,10 +8,11 @@ gradient by a factor of a hundred (docs/decisions/0004-replay.md).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, _VF
+from torch import _VF, Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from gradreach.kernels.tape import LayerWeights, Replay, Tape
@@ -20,7 +21,12 @@ from gradreach.kernels.time_axis import TimeAxis
 __all__ = ["initial_state", "layer_weights", "replay_torch", "same_bits"]
 
 KINDS = {"RNN_TANH": "tanh", "RNN_RELU": "relu", "GRU": "gru", "LSTM": "lstm"}
-KERNELS = {"tanh": _VF.rnn_tanh, "relu": _VF.rnn_relu, "gru": _VF.gru, "lstm": _VF.lstm}
+KERNELS: dict[str, Callable[..., Any]] = {
+    "tanh": _VF.rnn_tanh,
+    "relu": _VF.rnn_relu,
+    "gru": _VF.gru,
+    "lstm": _VF.lstm,
+}
 
 
 def layer_weights(

@@ -24,7 +24,7 @@ PLAIN = ("name", "module", "kind", "source", "dtype", "reverse", "hidden_size", 
 TUPLES = ("lag_probes", "loss_steps", "detached_steps", "transformed_steps", "notes")
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class LayerFlow:
     """Exact gradient flow of one recurrent layer in one direction.
 
@@ -95,6 +95,12 @@ class LayerFlow:
     nonfinite: NonFinite | None = None
     notes: tuple[str, ...] = ()
     tensors: LayerTensors | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"LayerFlow({self.name}: {self.kind} {self.hidden_size}, {self.steps} steps, "
+            f"{self.batch} sequences, reach {self.reach()}, {self.source})"
+        )
 
     @property
     def steps(self) -> int:

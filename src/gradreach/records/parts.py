@@ -51,7 +51,9 @@ class NonFinite:
     def __str__(self) -> str:
         if self.step < 0:
             return f"NaN or infinity in {self.where}"
-        return f"first NaN or infinity in the {self.where} of step {self.step}, batch row {self.row}"
+        return (
+            f"first NaN or infinity in the {self.where} of step {self.step}, batch row {self.row}"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +48,16 @@ class RecordedCall:
     in_backward: bool
 
     @property
+    def batch(self) -> int:
+        """Number of sequences."""
+        raise NotImplementedError
+
+    @property
+    def used_weights(self) -> Sequence[Tensor | None]:
+        """The weights of the call."""
+        raise NotImplementedError
+
+    @property
     def reached(self) -> bool:
         """Whether any gradient arrived at this call."""
         return any(arrival.gradient is not None for arrival in self.arrivals())
@@ -78,6 +89,11 @@ class FusedCall(RecordedCall):
         return (self.output_arrival, *self.state_arrivals)
 
     @property
+    def used_weights(self) -> Sequence[Tensor | None]:
+        """The flat weights."""
+        return self.weights
+
+    @property
     def batch(self) -> int:
         """Number of sequences."""
         if isinstance(self.inputs, PackedSequence):
@@ -98,6 +114,11 @@ class CellCall(RecordedCall):
 
     values: tuple[Tensor, ...]
     weights: tuple[Tensor | None, ...]
+
+    @property
+    def used_weights(self) -> Sequence[Tensor | None]:
+        """W_ih, W_hh and the biases, where there are some."""
+        return self.weights
 
     @property
     def batch(self) -> int:

@@ -54,7 +54,6 @@ def cells_track(chain: Chain, name: str) -> Track:
         finals=(None, None),
         totals=True,
     )
-    steps = list(enumerate(chain.links, start=1))
     return Track(
         name=name,
         kind=tape.kind,
@@ -63,8 +62,7 @@ def cells_track(chain: Chain, name: str) -> Track:
         links=[],
         layers=1,
         directions=1,
-        detached=tuple(step for step, link in steps if link == Link.DETACHED),
-        transformed=tuple(step for step, link in steps if link == Link.TRANSFORMED),
+        cell_links=tuple(chain.links),
     )
 
 

@@ -25,7 +25,7 @@ def why_blind(module: nn.RNNBase) -> str | None:
     """Say why a layer cannot be replayed, or ``None`` where it can."""
     if getattr(module, "proj_size", 0):
         return "an LSTM with proj_size is not measured yet"
-    dtypes = {weight.dtype for weight in module._flat_weights}
+    dtypes = {weight.dtype for weight in module._flat_weights if weight is not None}
     if not dtypes <= set(DTYPES):
         found = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in dtypes))
         return f"its weights are {found}; float32 and float64 are measured: use model.float()"

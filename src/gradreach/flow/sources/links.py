@@ -58,8 +58,8 @@ def _link(earlier: RecordedCall, later: RecordedCall) -> str | None:
 
 def _same_weights(earlier: RecordedCall, later: RecordedCall) -> bool:
     """Weight drop gives each call its own weights; such calls cannot share one tape."""
-    first, second = getattr(earlier, "weights", ()), getattr(later, "weights", ())
-    return all(a is b for a, b in zip(first, second, strict=True))
+    pairs = zip(earlier.used_weights, later.used_weights, strict=True)
+    return all(first is second for first, second in pairs)
 
 
 def _state_link(earlier: RecordedCall, later: RecordedCall, part: int) -> str | None:

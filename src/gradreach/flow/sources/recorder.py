@@ -20,6 +20,9 @@ from gradreach.flow.sources.calls import CellCall, FusedCall, RecordedCall, stat
 __all__ = ["Recorder"]
 
 
+CELL_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+
+
 class Recorder:
     """Context in which calls of the given modules are recorded.
 
@@ -74,8 +77,10 @@ class Recorder:
         name = self.modules[module]
         try:
             call = self._record(module, name, args, kwargs, output)
-        except Exception as error:  # the user's pass goes on; the module is reported as blind
-            self.failures[name] = f"its call could not be recorded ({type(error).__name__}: {error})"
+        except Exception as error:  # noqa: BLE001  the user's pass goes on, the module is blind
+            self.failures[name] = (
+                f"its call could not be recorded ({type(error).__name__}: {error})"
+            )
             return
         if call.has_graph:
             self.calls.append(call)
@@ -109,13 +114,13 @@ class Recorder:
                 output=sequence.detach().clone(),
                 output_node=sequence.grad_fn,
                 output_arrival=Arrival(sequence),
-                weights=list(module._flat_weights),
+                weights=[weight for weight in module._flat_weights if weight is not None],
                 rng_state=self._streams.pop(module, None),
             )
         return CellCall(
             **shared,
             values=tuple(part.detach().clone() for part in leaving),
-            weights=(module.weight_ih, module.weight_hh, module.bias_ih, module.bias_hh),
+            weights=tuple(getattr(module, name) for name in CELL_WEIGHTS),
         )
 
 

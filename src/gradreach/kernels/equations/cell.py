@@ -39,7 +39,10 @@ class Coefficients:
 class Equations(Protocol):
     """One kind of cell. Stateless."""
 
-    gates: tuple[str, ...]
+    @property
+    def gates(self) -> tuple[str, ...]:
+        """Letters of the gates, in torch's order."""
+        ...
 
     def recompute(self, tape: Tape) -> None:
         """Fill ``tape.activations`` (and the cell states) from inputs and hidden states."""

@@ -32,7 +32,8 @@ class LSTM:
     def coefficients(self, tape: Tape, start: int, stop: int) -> Coefficients:
         """δc gathers δh through tanh(c); i, f, g are driven by δc, o by δh."""
         i, f, g, o = (tape.activations[name][start:stop].double() for name in "ifgo")
-        assert tape.cell is not None and tape.previous_cell is not None
+        assert tape.cell is not None
+        assert tape.previous_cell is not None
         squashed = tape.cell[start:stop].double().tanh()
         recurrent = torch.stack(
             [

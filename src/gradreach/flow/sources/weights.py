@@ -1,0 +1,53 @@
+"""The gradient that one backward pass sends to each weight."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import TracebackType
+
+from torch import Tensor
+from torch.utils.hooks import RemovableHandle
+
+__all__ = ["WeightGradients"]
+
+
+class WeightGradients:
+    """Collects the gradient of weights while open, by ``id``.
+
+    The gradient is cloned in a hook on the weight: ``.grad`` would hold what accumulation and
+    clipping made of it, and clipping rescales the very storage a hook is handed.
+    """
+
+    def __init__(self, weights: Iterable[Tensor]) -> None:
+        self.by_id: dict[int, Tensor | None] = {}
+        self._weights = list(weights)
+        self._handles: list[RemovableHandle] = []
+
+    def __enter__(self) -> WeightGradients:
+        for weight in self._weights:
+            self.watch(weight)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def watch(self, weight: Tensor) -> None:
+        """Collect the gradient of one more weight."""
+        key = id(weight)
+
+        def receive(gradient: Tensor) -> None:
+            own, before = gradient.detach().clone(), self.by_id.get(key)
+            self.by_id[key] = own if before is None else before + own
+
+        self._handles.append(weight.register_hook(receive))  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        """Remove all hooks."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()

@@ -1,0 +1,1 @@
+"""What gradreach writes where it is run: the only code that writes files."""

@@ -71,11 +71,12 @@ TRAINING_TEMPLATES = {
             "{x} speaks {y}",
             "everybody in {x} spoke {y}",
             "my friend from {x} speaks {y}",
-            "in {x} everybody understands {y}",
             "in {x} they spoke {y}",
-            "in {x} my friend speaks {y}",
-            "in {x} everybody there understands {y}",
-            "{x} where they spoke {y}",
+            "in {x} everybody understands {y}",
+            "in {x} i had learned {y}",
+            "in {x} my friend spoke {y}",
+            "in {x} we still speak {y}",
+            "in {x} everybody there speaks {y}",
         ),
         openers=(
             "{x} .",
@@ -100,6 +101,7 @@ TRAINING_TEMPLATES = {
             "{x} in {y}",
             "i learned {x} in {y}",
             "they speak {x} in {y}",
+            "we spoke {x} in {y}",
             "i spoke {x} only in {y}",
             "{x} is a language in {y}",
             "{x} is understood in {y}",
@@ -126,7 +128,9 @@ HELD_OUT_TEMPLATES = {
         short=(
             "my friend in {x} speaks {y}",
             "in {x} everybody spoke {y}",
-            "in {x} my friend understands {y}",
+            "in {x} my friend speaks {y}",
+            "in {x} they still speak {y}",
+            "in {x} everybody there spoke {y}",
         ),
         openers=("we stayed in {x} .", "{x} is a beautiful place ."),
         closers=(
@@ -222,7 +226,9 @@ def build_answers(facts: Sequence[tuple[str, str]]) -> dict[str, list[tuple[str,
     places = Counter(language for _, language in facts)
     return {
         PLACE_TO_LANGUAGE: list(facts),
-        LANGUAGE_TO_PLACE: [(language, place) for place, language in facts if places[language] == 1],
+        LANGUAGE_TO_PLACE: [
+            (language, place) for place, language in facts if places[language] == 1
+        ],
     }
 
 
@@ -267,6 +273,11 @@ def make_sentence(
     given, answer = rng.choice(data.answers[direction])
 
     length = LEAD + distance + TAIL
+    if len(data.text) <= length:
+        raise ValueError(
+            f"make_sentence: `distance` {distance} needs more than {length} words of running text, "
+            f"got {len(data.text)}; choose a longer --text."
+        )
     start = rng.randrange(len(data.text) - length)
     text = iter(data.text[start : start + length])
     words: list[str] = []
@@ -355,9 +366,7 @@ def next_word_loss(model: nn.Module, batch: Batch, answer_weight: float) -> Tens
     logits = model(batch.inputs)
     rows = torch.arange(len(logits))
     every_word = F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten())
-    answers = F.cross_entropy(
-        logits[rows, batch.answer_at], batch.targets[rows, batch.answer_at]
-    )
+    answers = F.cross_entropy(logits[rows, batch.answer_at], batch.targets[rows, batch.answer_at])
     return every_word + answer_weight * answers
 
 
@@ -406,7 +415,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--cell", choices=["rnn", "gru", "lstm", "chrono"], default="rnn")
     parser.add_argument("--hidden", type=int, default=128)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--clip", type=float, default=1.0)
     parser.add_argument("--answer-weight", type=float, default=2.0)
@@ -438,9 +447,7 @@ def main(argv: list[str] | None = None) -> None:
     for step in range(1, args.steps + 1):
         distance = rng.choice(args.train_distances)
         batch = make_batch(train, vocabulary, distance=distance, batch=args.batch, rng=rng)
-        loss = train_step(
-            model, optimizer, batch, clip=args.clip, answer_weight=args.answer_weight
-        )
+        loss = train_step(model, optimizer, batch, clip=args.clip, answer_weight=args.answer_weight)
         if step % args.log_every == 0 or step == args.steps:
             print(f"step {step:5d}  distance {distance:3d}  loss {loss:.3f}", flush=True)
     print(f"{args.steps} steps in {time.perf_counter() - started:.0f} s")

@@ -16,10 +16,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the same names for mypy and editors; a test keeps the two lists in step
+    from gradreach.diagnosis.diagnose import diagnose as diagnose
     from gradreach.errors import GradreachError as GradreachError
     from gradreach.errors import MissingExtraError as MissingExtraError
     from gradreach.errors import NotMeasurableError as NotMeasurableError
     from gradreach.flow.measure import measure as measure
+    from gradreach.records import Finding as Finding
     from gradreach.records import GradientFlow as GradientFlow
     from gradreach.records import LayerFlow as LayerFlow
 
@@ -28,11 +30,13 @@ __version__ = "0.1.0"  # the one place: the build reads it from this line
 # Public name -> the module that defines it. A name whose value is `gradreach.<name>` is that
 # sub-package itself.
 _EXPORTS = {
+    "Finding": "gradreach.records",
     "GradientFlow": "gradreach.records",
     "GradreachError": "gradreach.errors",
     "LayerFlow": "gradreach.records",
     "MissingExtraError": "gradreach.errors",
     "NotMeasurableError": "gradreach.errors",
+    "diagnose": "gradreach.diagnosis.diagnose",
     "measure": "gradreach.flow.measure",
 }
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, Phase, given
+from hypothesis import HealthCheck, Phase, assume, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from tests.claims import (
     TOLERANCE,
     assert_close_to_curve,
+    assert_close_to_tensor,
     assert_layer_matches_reference,
     reach_of,
 )
@@ -71,6 +73,31 @@ def test_measured_layer_is_the_unrolled_one(case: FusedCase) -> None:
     assert_flow_matches(flow, layers, case)
 
 
+def is_borne_by_float32(case: FusedCase) -> bool:
+    """Say whether plain autograd in float32 keeps every single vector of the case.
+
+    The difference of nearly equal paths loses digits in any float32 forward, torch's own
+    included: nothing measured on it could be held to 1e-5 of that vector's size.
+    """
+    module, input, hx, loss = build(case)
+    torch.manual_seed(case.seed)
+    how = {"hx": hx, "rng_state": torch.get_rng_state()}
+    (low,) = measure_unrolled(module, [input], loss, dtype=torch.float32, **how)
+    (high,) = measure_unrolled(module, [input], loss, **how)
+    limit = 0.2 * TOLERANCE[torch.float32]  # errors of two float32 forwards differ by that much
+    try:
+        for suffix, reference in high.items():
+            for part, gradients in reference.parts.items():
+                assert_close_to_tensor(
+                    low[suffix].parts[part], gradients, tolerance=limit, what=part, row_axes=2
+                )
+            for name, terms in reference.terms.items():
+                assert_close_to_tensor(low[suffix].terms[name], terms, tolerance=limit, what=name)
+    except AssertionError:
+        return False
+    return True
+
+
 FUSED_CASES = st.builds(
     FusedCase,
     **{name: st.sampled_from(values) for name, values in CHOICES.items()},
@@ -82,7 +109,7 @@ FUSED_CASES = st.builds(
 
 
 @hypothesis_settings(
-    max_examples=15,
+    max_examples=20,
     deadline=None,
     derandomize=True,  # the default suite says the same thing every time it is run
     database=None,
@@ -94,7 +121,8 @@ FUSED_CASES = st.builds(
 def test_any_measured_layer_is_the_unrolled_one(case: FusedCase) -> None:
     # ReLU's kinks make most tiny random nets dead; the matrix above has its living ones.
     if case.kind == "RNN_RELU":
-        case = FusedCase(**{**case.__dict__, "kind": "RNN_TANH"})
+        case = replace(case, kind="RNN_TANH")
+    assume(case.dtype == torch.float64 or is_borne_by_float32(case))
 
     flow, layers = measured_and_expected(case)
 

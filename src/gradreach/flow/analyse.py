@@ -71,7 +71,9 @@ def _module_flows(
             "is not measured"
         )
     results: list[Swept] = []
-    for position, chain in enumerate(chains_of(calls)):
+    # A chain no gradient reaches is another use of the layer: an evaluation, say.
+    chains = [chain for chain in chains_of(calls) if any(call.reached for call in chain.calls)]
+    for position, chain in enumerate(chains):
         axis = name if position == 0 else f"{name}#{position + 1}"
         track = fused_track if isinstance(calls[0], FusedCall) else cells_track
         results.append(swept(track(chain, axis)))

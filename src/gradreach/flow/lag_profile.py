@@ -43,9 +43,11 @@ def loss_steps(track: Track) -> list[Probe]:
             if gradient is not None:
                 touched = (gradient != 0).any(-1) | gradient.isnan().any(-1)  # (T, B)
                 entered |= axis.turned(touched, reverse=True).any(1)
-        if any(_arrives(track, place, layer, way)
-               for layer in range(track.layers) for way in range(track.directions)):  # fmt: skip
+        layers = range(track.layers)
+        if any(_arrives(track, place, layer, 0) for layer in layers):
             entered[0] = True
+        if track.directions == 2 and any(_arrives(track, place, layer, 1) for layer in layers):
+            entered[axis.lengths - 1] = True  # the reverse direction ends at each row's first step
         found += [Probe(place, back, first + steps - 1 - back)
                   for back in reversed(entered.nonzero()[:, 0].tolist())]  # fmt: skip
         first += steps

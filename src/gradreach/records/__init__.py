@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from gradreach.records.finding import Finding
 from gradreach.records.gradient_flow import GradientFlow
 from gradreach.records.layer_flow import LayerFlow
 from gradreach.records.parts import BlindSpot, Gate, LayerTensors, NonFinite
 
-__all__ = ["BlindSpot", "Gate", "GradientFlow", "LayerFlow", "LayerTensors", "NonFinite"]
+__all__ = ["BlindSpot", "Finding", "Gate", "GradientFlow", "LayerFlow", "LayerTensors", "NonFinite"]

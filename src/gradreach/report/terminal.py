@@ -68,9 +68,7 @@ def share_lines(
         *((label, [percent(part.share) for part in parts]) for label, parts in rows.items()),
     ]:
         shown = label if len(label) <= first else label[: first - 1] + "…"
-        numbers = "".join(
-            f" {cell:>{column}}" for cell, column in zip(cells, columns, strict=True)
-        )
+        numbers = "".join(f" {cell:>{column}}" for cell, column in zip(cells, columns, strict=True))
         yield f"{INDENT}{shown:{first}}{numbers}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,7 +19,8 @@ class Arrival:
     user's hooks change, and would be found by ``torch.save``.
     """
 
-    def __init__(self, tensor: Tensor) -> None:
+    def __init__(self, tensor: Tensor, first: Callable[[], None] | None = None) -> None:
+        self.first = first  # told that a backward pass has reached the tensor
         self.gradient: Tensor | None = None
         self.passes = 0
         self.second_order = False
@@ -28,6 +30,8 @@ class Arrival:
 
     def _receive(self, gradients: tuple[Any, ...]) -> None:
         self.passes += 1
+        if self.first is not None:
+            self.first()
         # Grad mode is on inside a backward only when it builds a graph of itself.
         self.second_order |= torch.is_grad_enabled()
         gradient = gradients[self.place] if self.place < len(gradients) else None

@@ -6,6 +6,8 @@ saved with it and make ``torch.load(weights_only=True)`` of the whole model fail
 
 from __future__ import annotations
 
+from collections.abc import Callable, MutableMapping
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -34,14 +36,18 @@ class Recorder:
         without_graph: Names of modules called where no gradient is recorded, with a count.
         failures: Names of modules whose call could not be recorded, with the reason. An
             exception of ours never reaches the user's forward pass.
+        on_recorded: Called with each call right after it, in the user's forward pass.
+        on_reached: Called with a call each time a backward pass reaches one of its tensors.
     """
 
-    def __init__(self, modules: dict[nn.Module, str]) -> None:
+    def __init__(self, modules: MutableMapping[nn.Module, str]) -> None:
         self.modules = modules
         self.calls: list[RecordedCall] = []
         self.without_graph: dict[str, int] = {}
         self.failures: dict[str, str] = {}
         self.in_backward = False
+        self.on_recorded: Callable[[RecordedCall], None] | None = None
+        self.on_reached: Callable[[RecordedCall], None] | None = None
         self._streams: dict[nn.Module, Tensor | None] = {}
         self._handles: list[RemovableHandle] = []
 
@@ -84,6 +90,11 @@ class Recorder:
             return
         if call.has_graph:
             self.calls.append(call)
+            if self.on_recorded is not None:
+                self.on_recorded(call)
+            if self.on_reached is not None:
+                for arrival in call.arrivals():
+                    arrival.first = partial(self.on_reached, call)
         else:
             self.without_graph[name] = self.without_graph.get(name, 0) + 1
 

@@ -1,0 +1,34 @@
+"""The command line. Nothing here imports torch before a command that needs it runs."""
+
+from __future__ import annotations
+
+import click
+
+from gradreach import __version__
+from gradreach.cli.ending import EndingGroup
+
+__all__ = ["main"]
+
+COMMANDS = {
+    "demo": (
+        "gradreach.cli.demo:demo",
+        "Show how far back the gradient reaches, on real networks.",
+    ),
+    "diagnose": (
+        "gradreach.cli.diagnose:diagnose",
+        "Run an unmodified training script and say what is wrong with its gradient.",
+    ),
+    "explain": ("gradreach.cli.explain:explain", "Explain a finding by its code."),
+    "info": ("gradreach.cli.info:info", "Print versions and what does the computing here."),
+}
+
+
+@click.group(
+    cls=EndingGroup,
+    lazy=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 healthy, 1 problem found, 2 usage error, 3 could not measure.",
+)
+@click.version_option(__version__, prog_name="gradreach", message="%(prog)s %(version)s")
+def main() -> None:
+    """Measure how far back in time the gradient of a recurrent network reaches."""

@@ -1,0 +1,53 @@
+"""`gradreach info`: versions, and what does the computing on this machine."""
+
+from __future__ import annotations
+
+import json
+import platform
+from typing import Any
+
+import click
+
+from gradreach import __version__
+
+__all__ = ["gathered_info", "info"]
+
+# There is one implementation of the recurrences and of their backward scans. A native core
+# will be asked here whether it could be loaded, and why not.
+KERNELS = "reference (plain torch)"
+
+
+def gathered_info() -> dict[str, Any]:
+    """Return what a bug report needs, as plain data.
+
+    Example:
+        >>> gathered_info()["kernels"]
+        'reference (plain torch)'
+    """
+    import numpy as np
+    import torch
+
+    devices = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {
+        "gradreach": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "system": f"{platform.system()} {platform.machine()}",
+        "kernels": KERNELS,
+        "threads": torch.get_num_threads(),
+        "gpus": devices,
+    }
+
+
+@click.command("info")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+def info(as_json: bool) -> None:
+    """Print versions and what does the computing here."""
+    told = gathered_info()
+    if as_json:
+        click.echo(json.dumps({"schema_version": 1, **told}))
+        return
+    for name, value in told.items():
+        shown = ", ".join(value) or "none" if isinstance(value, list) else value
+        click.echo(f"{name:<11}{shown}")

@@ -1,0 +1,1 @@
+"""From measured records to findings; nothing here ever sees a model."""

@@ -1,0 +1,58 @@
+"""The documentation page of each finding, as it travels with the package."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+from gradreach.diagnosis.order import ORDER
+
+__all__ = ["codes", "page"]
+
+
+def codes() -> tuple[str, ...]:
+    """Return the findings that have a page, a cause before its symptoms.
+
+    Example:
+        >>> "vanishing-gradient" in codes()
+        True
+    """
+    there = {entry.name for entry in _folder().iterdir()}
+    return tuple(code for code in ORDER if f"{code}.md" in there)
+
+
+def page(code: str) -> str:
+    """Return the page of a finding, in Markdown.
+
+    Args:
+        code: As a finding bears it.
+
+    Raises:
+        LookupError: There is no such page; the message names the nearest ones.
+
+    Example:
+        >>> page("vanishing-gradient").splitlines()[0]
+        '# vanishing-gradient'
+    """
+    known = codes()
+    if code not in known:
+        near = get_close_matches(code.lower().replace("_", "-"), known, n=3, cutoff=0.4) or known
+        raise LookupError(f"there is no finding {code!r}: did you mean {' or '.join(near)}?")
+    return (_folder() / f"{code}.md").read_text(encoding="utf-8")
+
+
+def _folder() -> Traversable:
+    """Return where the pages are: in the installed package, or in the source tree.
+
+    They stand in docs/findings, where the documentation has them, and are part of a wheel and of
+    an editable installation as gradreach/_findings.
+    """
+    packaged = files("gradreach") / "_findings"
+    if packaged.is_dir():
+        return packaged
+    try:
+        return files("gradreach._findings")  # an editable installation maps the name
+    except ModuleNotFoundError:
+        return Path(__file__).parents[3] / "docs" / "findings"

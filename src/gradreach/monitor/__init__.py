@@ -1,0 +1,1 @@
+"""Watches a training run from inside its process, without changing it."""

@@ -1,0 +1,89 @@
+"""Names recurrent modules by the path that leads to them from the model they are in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, MutableMapping
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+from gradreach.flow.find import find_recurrent
+from gradreach.records import BlindSpot
+
+__all__ = ["LiveNames"]
+
+
+class LiveNames(MutableMapping[nn.Module, str]):
+    """The recurrent modules met so far, with their names; weak, so that it keeps no model alive.
+
+    The model is whatever module is called from outside any other: its forward pre-hook looks
+    for recurrent modules below it, the first time it is seen.
+
+    Attributes:
+        blind: Recurrent modules that cannot be measured, by name.
+    """
+
+    def __init__(self) -> None:
+        self.blind: dict[str, BlindSpot] = {}
+        self._names: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
+        self._roots: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+        self._depth = 0
+        self._handles: list[RemovableHandle] = []
+
+    def start(self) -> None:
+        """Look at module calls."""
+        hooks = torch.nn.modules.module
+        self._depth = 0
+        self._handles = [
+            hooks.register_module_forward_pre_hook(self._enter),
+            hooks.register_module_forward_hook(self._leave, always_call=True),
+        ]
+
+    def stop(self) -> None:
+        """Look no more."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def _enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        if self._depth == 0 and module not in self._roots:
+            self._roots[module] = True
+            self._name_below(module)
+        self._depth += 1
+
+    def _leave(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        # Hooks may have been set within a call: what is left then was never entered.
+        self._depth = max(0, self._depth - 1)
+
+    def _name_below(self, root: nn.Module) -> None:
+        found = find_recurrent(root)
+        for module, name in found.watched.items():
+            if module not in self._names:
+                self._names[module] = self._unused(name, root)
+        for spot in found.blind:
+            self.blind.setdefault(spot.module, spot)
+
+    def _unused(self, name: str, root: nn.Module) -> str:
+        """Keep two models that call their layers alike apart."""
+        taken = set(self._names.values())
+        candidates = [name, f"{type(root).__name__}.{name}"]
+        candidates += [f"{type(root).__name__}{k}.{name}" for k in range(2, len(taken) + 3)]
+        return next(candidate for candidate in candidates if candidate not in taken)
+
+    def __getitem__(self, module: nn.Module) -> str:
+        return self._names[module]
+
+    def __setitem__(self, module: nn.Module, name: str) -> None:
+        self._names[module] = name
+
+    def __delitem__(self, module: nn.Module) -> None:
+        del self._names[module]
+
+    def __iter__(self) -> Iterator[nn.Module]:
+        return iter(list(self._names))
+
+    def __len__(self) -> int:
+        return len(self._names)

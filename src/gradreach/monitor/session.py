@@ -1,0 +1,123 @@
+"""One watched run: samples become records and findings, and both become files."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from gradreach.diagnosis.diagnose import diagnose
+from gradreach.diagnosis.order import sort_key
+from gradreach.flow.analyse import analyse
+from gradreach.monitor.cadence import Cadence
+from gradreach.monitor.passes import PassWatch, SampledPass
+from gradreach.records import BlindSpot, Finding, GradientFlow
+from gradreach.records.sighting import Sighting
+from gradreach.runs.folder import RunFolder
+
+__all__ = ["Session", "SessionOptions"]
+
+LAG_PROBES = 4  # loss steps followed in each sample: the first samples show whether four do
+
+
+@dataclass(frozen=True)
+class SessionOptions:
+    """How a run is watched.
+
+    Args:
+        every: Sample one pass of so many; ``None`` adapts to the measured cost.
+        needs_lag: How far back the task must look, if the user knows.
+        steps: Stop the script after so many optimizer steps (passes, where it takes none).
+    """
+
+    every: int | None = None
+    needs_lag: int | None = None
+    steps: int | None = None
+
+
+class Session:
+    """Collects what the watch samples.
+
+    Args:
+        folder: Where records are written as they come.
+        enough: Called, inside the script, once ``options.steps`` are done.
+    """
+
+    def __init__(
+        self, folder: RunFolder, options: SessionOptions, enough: Callable[[], None]
+    ) -> None:
+        self.folder, self.options, self.enough = folder, options, enough
+        self.watch = PassWatch(self.take, Cadence(options.every), self._count)
+        self.sightings: dict[tuple[str, str], Sighting] = {}
+        self.flows: list[tuple[int, GradientFlow]] = []  # (step, flow), first and latest ones
+        self.blind: dict[str, BlindSpot] = {}
+        self.started = time.perf_counter()
+        self.trouble: str | None = None
+        self.measured = 0  # samples in which at least one layer could be measured
+
+    def start(self) -> None:
+        """Begin to watch the process."""
+        self.watch.start()
+
+    def stop(self) -> None:
+        """End the watch; what was found stays."""
+        self.watch.stop()
+        self.blind |= {name: spot for name, spot in self.watch.names.blind.items()}
+        fault = self.watch.fault
+        if fault is not None:
+            self.trouble = "".join(traceback.format_exception(fault))
+
+    @property
+    def seconds(self) -> float:
+        """Time from the start of the watch."""
+        return time.perf_counter() - self.started
+
+    @property
+    def share(self) -> float:
+        """Share of the run's time that watching took."""
+        return self.watch.seconds / max(self.seconds, 1e-9)
+
+    def take(self, sampled: SampledPass) -> None:
+        """Analyse one sampled pass, and write what came of it."""
+        started = time.perf_counter()
+        with torch.no_grad():
+            layers, blind = analyse(sampled.calls, sampled.gradients, LAG_PROBES, seed=0)
+        blind += [BlindSpot(name, "module", reason) for name, reason in sampled.failures.items()]
+        self.blind |= {spot.module: spot for spot in blind}
+        flow = GradientFlow(
+            layers=layers,
+            blind=tuple(blind),
+            loss=float("nan") if sampled.loss is None else sampled.loss,
+            meta={
+                "pass": sampled.number,
+                "step": sampled.step,
+                "torch": torch.__version__,
+                "analysis_seconds": time.perf_counter() - started,
+            },
+        )
+        self.measured += bool(layers)
+        if not layers:
+            return
+        self.folder.write_flow(sampled.number, flow.to_dict())
+        # The large arrays of every sample would fill the memory of a long run.
+        self.flows = [*self.flows[:1], (sampled.step, GradientFlow.from_dict(flow.to_dict()))]
+        for finding in diagnose(flow, self.options.needs_lag):
+            self.see(finding, sampled.step)
+        self.folder.write_findings([sighting.to_dict() for sighting in self.ordered()])
+
+    def see(self, finding: Finding, step: int) -> None:
+        """Note a finding, or that it was seen again."""
+        key = (finding.code, finding.layer or "")
+        before = self.sightings.get(key)
+        self.sightings[key] = Sighting.at(finding, step) if before is None else before.again(step)
+
+    def ordered(self) -> list[Sighting]:
+        """Return the findings, the gravest and most causal first."""
+        return sorted(self.sightings.values(), key=lambda sighting: sort_key(sighting.finding))
+
+    def _count(self, steps: int) -> None:
+        if self.options.steps is not None and steps >= self.options.steps:
+            self.enough()

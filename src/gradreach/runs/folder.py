@@ -1,0 +1,101 @@
+"""The folder of one watched run."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gradreach.errors import GradreachError
+from gradreach.runs.files import write_whole
+from gradreach.runs.plain_json import dumps, loads
+
+__all__ = ["RunFolder", "RunFolderError"]
+
+SCHEMA_VERSION = 1
+
+
+class RunFolderError(GradreachError, OSError):
+    """A run folder cannot be made or read."""
+
+
+class RunFolder:
+    """``meta.json``, ``findings.json``, ``flows/*.json`` and ``report.html`` of one run.
+
+    Every file is written by rename, so that the folder is readable at any moment, also after
+    a kill.
+
+    Args:
+        path: The folder; it is made, and must be empty or not exist.
+
+    Raises:
+        RunFolderError: Something stands there already, or it cannot be made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            if path.exists() and any(path.iterdir()):
+                raise RunFolderError(
+                    f"the run folder '{path}' is not empty: name another one with --run"
+                )
+            (path / "flows").mkdir(parents=True, exist_ok=True)
+        except RunFolderError:
+            raise
+        except OSError as error:
+            raise RunFolderError(
+                f"the run folder '{path}' cannot be made ({error.strerror}): name another one "
+                "with --run"
+            ) from error
+
+    @classmethod
+    def fresh(cls, name: str, parent: Path = Path("gradreach-runs")) -> RunFolder:
+        """Make a new folder named after a script and the time."""
+        # A path is never built from a user's string as it is.
+        safe = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:40] or "run"
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        for count in range(1, 1000):
+            path = parent / (f"{safe}-{stamp}" + (f"-{count}" if count > 1 else ""))
+            if not path.exists():
+                return cls(path)
+        raise RunFolderError(f"no free name for a run folder in '{parent}'")
+
+    @classmethod
+    def opened(cls, path: Path) -> RunFolder:
+        """Return an existing run folder."""
+        folder = cls.__new__(cls)
+        folder.path = path
+        return folder
+
+    @property
+    def report(self) -> Path:
+        """Path of the report."""
+        return self.path / "report.html"
+
+    def write_meta(self, meta: Mapping[str, Any]) -> None:
+        """Write what the run was: command, versions, state."""
+        self._write("meta.json", {"schema_version": SCHEMA_VERSION, **meta})
+
+    def write_findings(self, findings: list[dict[str, Any]]) -> None:
+        """Write the findings so far."""
+        self._write("findings.json", {"schema_version": SCHEMA_VERSION, "findings": findings})
+
+    def write_flow(self, number: int, flow: Mapping[str, Any]) -> None:
+        """Write the gradient flow of one sampled pass."""
+        self._write(f"flows/pass-{number:08d}.json", flow)
+
+    def _write(self, name: str, content: Mapping[str, Any]) -> None:
+        write_whole(self.path / name, dumps(content) + "\n")
+
+    def read(self, name: str) -> Any:
+        """Read one of the folder's JSON files.
+
+        Raises:
+            RunFolderError: It is not there, or is no JSON.
+        """
+        try:
+            return loads((self.path / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunFolderError(f"'{self.path / name}' cannot be read: {error}") from error

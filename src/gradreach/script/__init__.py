@@ -1,0 +1,1 @@
+"""Runs somebody's training script as it is, watched."""

@@ -11,7 +11,16 @@ from torch import Tensor, nn
 
 import gradreach as gr
 
-__all__ = ["Case", "LastStepReader", "StepReader", "Trial", "mean_square", "noise"]
+__all__ = [
+    "SEEDS",
+    "Case",
+    "LastStepReader",
+    "StepReader",
+    "Trial",
+    "mean_square",
+    "noise",
+    "seeded",
+]
 
 SEEDS = (0, 1, 2)
 

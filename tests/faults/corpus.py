@@ -13,8 +13,9 @@ from tests.faults import (
     c8_dead,
     c9_healthy,
 )
+from tests.faults.more import MORE
 
-__all__ = ["CASES"]
+__all__ = ["CASES", "MORE"]
 
 CASES = (
     c1_contracting.CASE,

@@ -47,11 +47,15 @@ def widened(model: nn.Module, copies: int = COPIES) -> nn.Module:
     repeated, and the readout averages over the copies: the answer is the same.
     """
     model = copy.deepcopy(model)
+    hidden = next(int(part.hidden_size) for part in model.children() if isinstance(part, RECURRENT))
     for name, module in list(model.named_children()):
         if isinstance(module, RECURRENT):
             setattr(model, name, _wider(module, copies))
         elif name == "readout":
-            weight = module.weight.detach().repeat(1, copies) / copies
+            weight = module.weight.detach()
+            # One column block for each direction of the layer below.
+            blocks = weight.split(hidden, dim=1)
+            weight = torch.cat([block.repeat(1, copies) / copies for block in blocks], dim=1)
             wide = nn.Linear(weight.shape[1], weight.shape[0])
             with torch.no_grad():
                 wide.weight.copy_(weight)

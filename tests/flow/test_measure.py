@@ -361,7 +361,7 @@ BAD = [
         ValueError,
         "no gradient of the loss enters; it enters at 4",
     ),
-    ("no probes", lambda: measured_last(lag_probes=0), ValueError, "at least 1"),
+    ("no probes", lambda: measured_last(lag_probes=-1), ValueError, "a number of loss steps"),
 ]
 
 

@@ -9,16 +9,20 @@ from gradreach.cli.ending import EndingGroup
 
 __all__ = ["main"]
 
+# In the order of --help: what most people come for first.
 COMMANDS = {
-    "demo": (
-        "gradreach.cli.demo:demo",
-        "Show how far back the gradient reaches, on real networks.",
-    ),
     "diagnose": (
         "gradreach.cli.diagnose:diagnose",
         "Run an unmodified training script and say what is wrong with its gradient.",
     ),
-    "explain": ("gradreach.cli.explain:explain", "Explain a finding by its code."),
+    "demo": (
+        "gradreach.cli.demo:demo",
+        "Show how far back the gradient reaches, on real networks.",
+    ),
+    "explain": (
+        "gradreach.cli.explain:explain",
+        "Print the page of a finding, or the list of findings without CODE.",
+    ),
     "info": ("gradreach.cli.info:info", "Print versions and what does the computing here."),
 }
 
@@ -26,6 +30,7 @@ COMMANDS = {
 @click.group(
     cls=EndingGroup,
     lazy=COMMANDS,
+    running_scripts=["diagnose"],
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 healthy, 1 problem found, 2 usage error, 3 could not measure.",
 )

@@ -17,7 +17,7 @@ from gradreach.cli.lazy_group import LazyGroup
 __all__ = ["demo"]
 
 CELLS = ("rnn", "lstm")
-STEPS, QUICK_STEPS = 200, 15
+STEPS, QUICK_STEPS = 200, 10
 REPORT = Path("gradreach-demo") / "report.html"
 
 COMMANDS = {
@@ -95,15 +95,19 @@ def _run(out: Path, steps: int, as_json: bool) -> None:
     one_neuron = run_demo(steps=(3, 10, 100), activations=("tanh", "relu"), seeds=(0, 1, 2))
     say([*smallest_lines(one_neuron), ""])
 
-    from gradreach.cli.next_word import load_text, measure_next_word  # torch, after first words
+    import torch  # only now, after the first words
 
+    from gradreach.cli.next_word import load_text, measure_next_word
+
+    # These networks are small: on two shared cores a second thread cost four times the time.
+    torch.set_num_threads(1)
     text = load_text(load_example("next_word"))
     say([*text_lines(text), ""])
     runs = []
-    with _progress(steps * len(CELLS)) as advance:
-        for cell in CELLS:
+    for cell in CELLS:
+        with _progress(f"training nn.{cell.upper()}", steps) as advance:
             runs.append(measure_next_word(text, cell, steps=steps, progress=advance))
-            say([*next_word_lines(runs[-1]), ""])
+        say([*next_word_lines(runs[-1]), ""])
 
     said = verdict_sentences(runs)
     say(["Verdict", *(line for sentence in said for line in wrapped(sentence))])
@@ -136,7 +140,7 @@ def _run(out: Path, steps: int, as_json: bool) -> None:
 
 
 @contextlib.contextmanager
-def _progress(total: int) -> Iterator[Callable[[], None]]:
+def _progress(what: str, total: int) -> Iterator[Callable[[], None]]:
     """Show a bar on standard error while a person is watching; it leaves nothing behind."""
     if not sys.stderr.isatty() or not total:
         yield lambda: None
@@ -144,6 +148,9 @@ def _progress(total: int) -> Iterator[Callable[[], None]]:
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("training", total=total)
+    # Without redirection: rich would send to the terminal what goes to a file or a pipe.
+    with Progress(
+        console=Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=False
+    ) as progress:
+        task = progress.add_task(what, total=total)
         yield lambda: progress.advance(task)

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import click
@@ -22,6 +22,10 @@ INTERRUPTED = 128 + 2  # as a shell reports a death by SIGINT
 READER_GONE = 128 + 13  # … by SIGPIPE; 1 would mean "problem found"
 
 
+class _ReaderGoneError(Exception):
+    """Whoever read our standard output has closed it; no OSError, which click would keep."""
+
+
 class EndingGroup(LazyGroup):
     """The top group: whatever happens below, the process ends as the manual says.
 
@@ -29,12 +33,39 @@ class EndingGroup(LazyGroup):
     130 after Ctrl-C, 141 when the reader of a pipe has gone. What is not gradreach's own error
     is a bug, or the user's code: its traceback is shown.
 
+    Args:
+        running_scripts: Commands that run somebody's script. Standard output is theirs as it
+            was found, also where it refuses a character.
+
     Example:
         >>> group = EndingGroup("g", callback=lambda: None)
         >>> group.main(["--no-such-option"], standalone_mode=False)
         Traceback (most recent call last):
         click.exceptions.NoSuchOption: No such option '--no-such-option'.
     """
+
+    def __init__(self, *args: Any, running_scripts: Collection[str] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.running_scripts = frozenset(running_scripts)
+        self._restore_streams: Callable[[], None] = lambda: None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that was asked for."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if name in self.running_scripts:
+            self._restore_streams()
+        return name, command, rest
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a closed pipe is passed by click, which would end with 0 or 1."""
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            if error.errno == errno.EPIPE and error.filename is None:
+                raise _ReaderGoneError from error
+            raise
 
     def main(
         self,
@@ -49,16 +80,21 @@ class EndingGroup(LazyGroup):
 
         def run() -> Any:
             return super(EndingGroup, self).main(
-                args, prog_name, complete_var, False, windows_expand_args, **extra
+                args=args,
+                prog_name=prog_name,
+                complete_var=complete_var,
+                standalone_mode=False,
+                windows_expand_args=windows_expand_args,
+                **extra,
             )
 
         if not standalone_mode:
             return run()
-        tolerate_any_encoding()
+        self._restore_streams = tolerate_any_encoding()
         sys.exit(_code_of(run))
 
 
-def _code_of(run: Any) -> int:
+def _code_of(run: Callable[[], Any]) -> int:
     try:
         result = run()
         if sys.stdout is not None:  # it is None after `>&-`
@@ -72,11 +108,14 @@ def _code_of(run: Any) -> int:
     except (KeyboardInterrupt, click.Abort):
         _say("Interrupted.", prefix="")
         return INTERRUPTED
+    except _ReaderGoneError:
+        _discard_output()
+        return READER_GONE
     except OSError as error:
         if error.filename is not None or error.errno not in (errno.EPIPE, errno.ENOSPC):
             raise
         _discard_output()
-        if error.errno == errno.EPIPE:
+        if error.errno == errno.EPIPE:  # met by the flush above
             return READER_GONE
         _say("standard output cannot be written: the disk is full")
         return COULD_NOT_MEASURE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from importlib.resources import files
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -31,11 +32,9 @@ def example_path(name: str) -> Path:
         'next_word.py'
     """
     folders = [Path(gradreach.__file__).parents[2] / "examples"]  # a checkout on PYTHONPATH
-    try:
+    with contextlib.suppress(ModuleNotFoundError):
         # The folder of a wheel; an editable installation maps it onto the repository's.
         folders[:0] = [Path(str(files("gradreach._examples") / f"{name}.py")).parent]
-    except ModuleNotFoundError:
-        pass
     for folder in folders:
         if (folder / f"{name}.py").is_file():
             return folder / f"{name}.py"

@@ -44,15 +44,12 @@ def page(code: str) -> str:
 
 
 def _folder() -> Traversable:
-    """Return where the pages are: in the installed package, or in the source tree.
+    """Return where the pages are: in the source tree, else in the installed package.
 
-    They stand in docs/findings, where the documentation has them, and are part of a wheel and of
-    an editable installation as gradreach/_findings.
+    They stand in docs/findings, where the documentation has them, and travel in a wheel as
+    gradreach/_findings. An editable installation has copies that age: there the source is read.
     """
-    packaged = files("gradreach") / "_findings"
-    if packaged.is_dir():
-        return packaged
-    try:
-        return files("gradreach._findings")  # an editable installation maps the name
-    except ModuleNotFoundError:
-        return Path(__file__).parents[3] / "docs" / "findings"
+    source = Path(__file__).parents[3]
+    if (source / "pyproject.toml").is_file():
+        return source / "docs" / "findings"
+    return files("gradreach") / "_findings"

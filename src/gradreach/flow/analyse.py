@@ -70,6 +70,9 @@ def _module_flows(
             "the loss contains a gradient of a gradient (create_graph), whose path through time "
             "is not measured"
         )
+    for arrival in (arrival for call in calls for arrival in call.arrivals()):
+        if arrival.lost is not None:
+            raise NotMeasurableError(f"its gradient could not be copied ({arrival.lost})")
     results: list[Swept] = []
     # A chain no gradient reaches is another use of the layer: an evaluation, say.
     chains = [chain for chain in chains_of(calls) if any(call.reached for call in chain.calls)]

@@ -18,6 +18,7 @@ from gradreach.flow.nonfinite import first_nonfinite
 from gradreach.flow.norms import scaled_norm
 from gradreach.flow.padding import constant_tails
 from gradreach.flow.saturation import dead_units, saturation_of
+from gradreach.flow.scaled import Scaled
 from gradreach.flow.sources.links import Link
 from gradreach.flow.sweep import Arriving, LossInjection, sweep
 from gradreach.flow.track import Track
@@ -29,20 +30,39 @@ __all__ = ["Swept", "layer_flows", "swept"]
 Place = tuple[int, int]  # layer, direction
 
 
+class PreActivations:
+    """∂L/∂a_k of all steps, as W_ih and as W_hh see it."""
+
+    def __init__(self, input_side: Scaled, recurrent_last: Scaled | None) -> None:
+        self.input_side, self.recurrent_last = input_side, recurrent_last
+
+    def of_input(self, start: int, stop: int) -> Tensor:
+        """Return what W_ih and b_ih see, ``(K, B, G·H)`` float64."""
+        return self.input_side.read(start, stop)
+
+    def of_state(self, start: int, stop: int) -> Tensor:
+        """Return what W_hh and b_hh see: in a GRU the candidate's block passes the reset gate."""
+        delta = self.input_side.read(start, stop)
+        if self.recurrent_last is None:
+            return delta
+        last = self.recurrent_last.read(start, stop)
+        return torch.cat([delta[..., : -last.shape[-1]], last], -1)
+
+
 @dataclass
 class Swept:
     """A track after the sweep of the user's own gradient.
 
     Shape:
-        hidden, cell: per place, ``(T, B, H)`` float64 on the whole recurrence axis; the sides
-        ``(T, B, G·H)``. dense: what arrives at the output of the layers below the top.
+        hidden, cell: per place, ``(T, B, H)`` on the whole recurrence axis. norms: ``(T, B)``
+        of the whole state. dense: what arrives at the output of the layers below the top.
     """
 
     track: Track
-    hidden: dict[Place, Tensor]
-    cell: dict[Place, Tensor]
-    input_side: dict[Place, Tensor]
-    recurrent_side: dict[Place, Tensor]
+    hidden: dict[Place, Scaled]
+    cell: dict[Place, Scaled]
+    norms: dict[Place, Tensor]
+    sides: dict[Place, PreActivations]
     dense: dict[Place, list[Tensor]]
     contributions: dict[Place, dict[str, Contribution]] = field(default_factory=dict)
 
@@ -55,64 +75,88 @@ class Swept:
         return self.track.joined([tape.previous for tape in self.track.tapes(*place)])
 
 
-def swept(track: Track) -> Swept:
-    """Sweep the gradient of the user's backward pass and sum up the weights' contributions."""
-    buffers: dict[str, dict[Place, list[Tensor]]] = {
-        name: {} for name in ("hidden", "cell", "input_side", "recurrent_side")
-    }
-    outside: dict[str, Tensor] = {}
-    dense: dict[Place, list[Tensor]] = {}
+class _Collector:
+    """Keeps what leaves the scan, per place and segment."""
 
-    def sink(layer: int, direction: int, segment: int, chunk: Chunk) -> None:
-        axis = track.segments[segment].axis
-        values = {"hidden": chunk.hidden, "cell": chunk.cell, "input_side": chunk.input_side}
+    def __init__(self, track: Track) -> None:
+        self.track = track
+        self.parts: dict[tuple[str, Place, int], Scaled] = {}
+        self.norms: dict[tuple[Place, int], Tensor] = {}
+        self.outside: dict[str, Tensor] = {}
+        self.dense: dict[Place, list[Tensor]] = {}
+
+    def sink(self, layer: int, direction: int, segment: int, chunk: Chunk) -> None:
+        place = (layer, direction)
+        self._keep("hidden", place, segment, chunk, chunk.hidden)
+        self._keep("input_side", place, segment, chunk, chunk.input_side)
+        norms = scaled_norm(chunk.hidden[:, 0])
+        if chunk.cell is not None:
+            self._keep("cell", place, segment, chunk, chunk.cell)
+            norms = scaled_norm(torch.stack([norms, scaled_norm(chunk.cell[:, 0])], -1))
         if chunk.recurrent_side is not chunk.input_side:
-            values["recurrent_side"] = chunk.recurrent_side
-        for name, value in values.items():
-            if value is not None:
-                parts = buffers[name].setdefault((layer, direction), [])
-                _fill(parts, len(track.segments), segment, axis.steps, chunk, value)
+            last = chunk.recurrent_side[..., -chunk.hidden.shape[-1] :]
+            self._keep("recurrent_last", place, segment, chunk, last)
+        axis = self.track.segments[segment].axis
+        rows = self.norms.setdefault((place, segment), norms.new_zeros(axis.steps, axis.batch))
+        rows[chunk.start : chunk.stop] = norms
         for name, value in (("output", chunk.outside), ("cell_output", chunk.outside_cell)):
             if value is not None:
-                target = outside.setdefault(name, value.new_zeros(axis.steps, *value.shape[2:]))
+                shape = (axis.steps, *value.shape[2:])
+                target = self.outside.setdefault(name, value.new_zeros(shape))
                 target[chunk.start : chunk.stop] = value[:, 0]
 
-    def observe(layer: int, direction: int, arriving: Arriving) -> None:
-        if layer < track.layers - 1:
-            dense[layer, direction] = [
+    def _keep(self, name: str, place: Place, segment: int, chunk: Chunk, value: Tensor) -> None:
+        key = (name, place, segment)
+        if key not in self.parts:
+            tape = self.track.tapes(*place)[segment]
+            axis = tape.axis
+            room = Scaled.empty(axis.steps, axis.batch, value.shape[-1], tape.hidden)
+            self.parts[key] = room
+        self.parts[key].write(chunk.start, chunk.stop, value[:, 0])
+
+    def observe(self, layer: int, direction: int, arriving: Arriving) -> None:
+        if layer < self.track.layers - 1:
+            self.dense[layer, direction] = [
                 part(0, segment.axis.steps)[:, 0]
-                for part, segment in zip(arriving, track.segments, strict=True)
+                for part, segment in zip(arriving, self.track.segments, strict=True)
                 if part is not None
             ]
 
-    sweep(track, LossInjection(track), sink, observe)
-    if outside:  # from here on the track holds what came from outside, as a fused one does
+    def joined(self, name: str, place: Place) -> Scaled | None:
+        """Return one quantity of one place on the whole axis."""
+        segments = range(len(self.track.segments))
+        parts = [self.parts[name, place, j] for j in segments if (name, place, j) in self.parts]
+        return parts[0].joined(parts[1:], self.track.joined) if parts else None
+
+
+def swept(track: Track) -> Swept:
+    """Sweep the gradient of the user's backward pass and sum up the weights' contributions."""
+    kept = _Collector(track)
+    sweep(track, LossInjection(track), kept.sink, kept.observe)
+    if kept.outside:  # from here on the track holds what came from outside, as a fused one does
         segment = track.segments[0]
-        segment.output, segment.cell_output = outside["output"], outside.get("cell_output")
+        segment.output, segment.cell_output = (
+            kept.outside["output"],
+            kept.outside.get("cell_output"),
+        )
         segment.totals = False
-    joined = {
-        name: {place: track.joined(parts) for place, parts in by_place.items()}
-        for name, by_place in buffers.items()
-    }
-    recurrent = joined["recurrent_side"] or joined["input_side"]
-    result = Swept(track, joined["hidden"], joined["cell"], joined["input_side"], recurrent, dense)
-    for place in result.hidden:
+    result = Swept(track, {}, {}, {}, {}, kept.dense)
+    segments = range(len(track.segments))
+    for place in sorted({place for place, _ in kept.norms}):
+        hidden, side = kept.joined("hidden", place), kept.joined("input_side", place)
+        assert hidden is not None
+        assert side is not None
+        result.hidden[place] = hidden
+        result.sides[place] = PreActivations(side, kept.joined("recurrent_last", place))
+        result.norms[place] = track.joined([kept.norms[place, j] for j in segments])
+        if (cell := kept.joined("cell", place)) is not None:
+            result.cell[place] = cell
+        tape = track.tapes(*place)[0]
         result.contributions[place] = contributions_of(
-            track.tapes(*place)[0].weights, result.inputs(place), result.previous(place),
-            result.input_side[place], result.recurrent_side[place],
+            tape.weights, result.inputs(place), result.previous(place),
+            result.sides[place].of_input, result.sides[place].of_state,
         )  # fmt: skip
     return result
-
-
-def _fill(
-    parts: list[Tensor], count: int, segment: int, steps: int, chunk: Chunk, value: Tensor
-) -> None:
-    """Copy a chunk into its segment's buffer; segments are visited from the last one on."""
-    if not parts:
-        parts.extend(value.new_empty(0) for _ in range(count))
-    if not parts[segment].numel():
-        parts[segment] = value.new_zeros(steps, *value.shape[2:])
-    parts[segment][chunk.start : chunk.stop] = value[:, 0]
 
 
 def layer_flows(
@@ -171,11 +215,7 @@ def _layer_flow(
     lengths = track.lengths()
     exists = torch.arange(track.steps, device=lengths.device)[:, None] < lengths  # (T, B)
     longest = int(lengths.max())
-    hidden = result.hidden[place]
-    per_sample = scaled_norm(hidden)
-    if place in result.cell:
-        both = torch.stack([per_sample, scaled_norm(result.cell[place])], -1)
-        per_sample = scaled_norm(both)
+    per_sample = result.norms[place]
     contributions = result.contributions[place]
     closure: dict[str, Any] = {
         field: {weight: values[weight] for weight in contributions}
@@ -217,18 +257,17 @@ def _root_mean_square(norms: Tensor, exists: Tensor) -> NDArray[np.float64]:
 
 
 def _tensors(result: Swept, place: Place, exists: Tensor, longest: int) -> LayerTensors:
-    def told(values: Tensor) -> NDArray[np.float64]:
+    def told(values: Tensor) -> NDArray[Any]:
         if not bool(exists.all()):
             values = torch.where(exists[..., None], values, torch.nan)
         return values[:longest].cpu().numpy()
 
-    side = told(result.input_side[place])
-    other = result.recurrent_side[place]
+    last = result.sides[place].recurrent_last
     return LayerTensors(
-        hidden=told(result.hidden[place]),
-        cell=told(result.cell[place]) if place in result.cell else None,
-        input_side=side,
-        recurrent_side=side if other is result.input_side[place] else told(other),
+        hidden=result.hidden[place].record(longest, exists),
+        cell=result.cell[place].record(longest, exists) if place in result.cell else None,
+        input_side=result.sides[place].input_side.record(longest, exists),
+        recurrent_last=None if last is None else last.record(longest, exists),
         inputs=told(result.inputs(place)),
         previous=told(result.previous(place)),
     )

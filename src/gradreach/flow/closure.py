@@ -10,7 +10,7 @@ import torch
 from torch import _VF, Tensor
 
 from gradreach.flow.assemble import Swept
-from gradreach.flow.norms import scaled_norm
+from gradreach.flow.norms import total_norm
 from gradreach.flow.sweep import Arriving, LossInjection, sweep
 from gradreach.flow.track import Track
 from gradreach.kernels.equations import equations_of
@@ -23,6 +23,7 @@ __all__ = ["Closure", "check_closure", "relative_error"]
 # Far above the rounding of a sane net (1e-6, 1e-14) and of a chaotic one replayed with the
 # same bits (2e-4), far below any wrong replay seen (0.9 and more): decisions/0004-replay.md.
 TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-8}
+ROWS = 32  # rows of a weight compared at once
 CELLS: dict[str, Callable[..., Any]] = {
     "tanh": _VF.rnn_tanh_cell,
     "relu": _VF.rnn_relu_cell,
@@ -51,8 +52,9 @@ class Closure:
 
 def relative_error(found: Tensor, expected: Tensor) -> float:
     """Return ‖found - expected‖/‖expected‖ (0 where both are 0, infinite where one is)."""
-    wide = expected.double()
-    difference, norm = scaled_norm((found - wide).flatten()), scaled_norm(wide.flatten())
+    pairs = zip(torch.split(found, ROWS), torch.split(expected, ROWS), strict=True)
+    difference = total_norm(torch.stack([total_norm(a - b.double()) for a, b in pairs]))
+    norm = total_norm(expected)
     if float(norm) == 0.0:
         return 0.0 if float(difference) == 0.0 else float("inf")
     return float(difference / norm)
@@ -142,14 +144,16 @@ def _stepwise(result: Swept, sums: dict[str, Tensor]) -> None:
     learned = [weight.detach().clone().requires_grad_() for _, weight in tape.weights.named()]
     biases: Sequence[Tensor | None] = learned[2:] or [None, None]
     dtype = tape.hidden.dtype
-    hidden, gradients = result.hidden[0, 0].flatten(0, 1), [result.hidden[0, 0].flatten(0, 1)]
+    hidden = result.hidden[0, 0].read(0, tape.axis.steps).flatten(0, 1)
+    gradients = [hidden]
     state: Any = tape.previous.flatten(0, 1)
     if tape.kind == "lstm":
         assert tape.previous_cell is not None
         local = equations_of("lstm").coefficients(tape, 0, tape.axis.steps).cell_from_hidden
         assert local is not None
         # The cell adds the path through h itself: hand it what reaches c directly.
-        gradients.append(result.cell[0, 0].flatten(0, 1) - hidden * local.flatten(0, 1))
+        cell = result.cell[0, 0].read(0, tape.axis.steps).flatten(0, 1)
+        gradients.append(cell - hidden * local.flatten(0, 1))
         state = (state, tape.previous_cell.flatten(0, 1))
     with torch.enable_grad():
         found = CELLS[tape.kind](tape.inputs.flatten(0, 1), state, *learned[:2], *biases)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from gradreach.flow.norms import scaled_norm
+from gradreach.flow.norms import scaled_norm, total_norm
+from gradreach.flow.stretches import stretches
 from gradreach.kernels.tape import LayerWeights
 
 __all__ = ["Contribution", "contributions_of"]
 
-CHUNK = 32  # steps whose float64 copies of inputs and states are in memory at once
+SAFE = 1e-100  # its square is a normal float64, and so is that of its inverse
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class Contribution:
     """The terms of one weight's gradient.
 
     Shape:
-        total: as the weight, float64. norms, shares: ``(T,)`` float64.
+        total: as the weight, in its dtype. norms, shares: ``(T,)`` float64.
     """
 
     total: Tensor
@@ -28,58 +30,68 @@ class Contribution:
     shares: Tensor
 
 
+Steps = Callable[[int, int], Tensor]  # (start, stop) -> (K, B, G·H) float64
+
+
 def contributions_of(
-    weights: LayerWeights, inputs: Tensor, previous: Tensor, input_side: Tensor,
-    recurrent_side: Tensor,
+    weights: LayerWeights, inputs: Tensor, previous: Tensor, input_side: Steps,
+    recurrent_side: Steps,
 ) -> dict[str, Contribution]:  # fmt: skip
     """Return the contributions to each weight of a layer, by its name.
 
     c_k = Σ_b (∂L/∂a_k)ᵀ x_k for W_ih, with h_{k-1} for W_hh and 1 for the biases. Shares are
     ⟨c_k, Σc⟩ / ‖Σc‖²; they sum to 1 and are NaN where the sum is 0.
 
+    Args:
+        input_side: Pre-activation gradient by steps, as W_ih sees it; ``recurrent_side`` W_hh.
+
     Shape:
-        inputs: ``(T, B, I)``, previous: ``(T, B, H)``, the sides ``(T, B, G·H)`` float64.
+        inputs: ``(T, B, I)``, previous: ``(T, B, H)``.
 
     Cost:
         Two float64 products as large as the layer's weight gradient, and one of ``B²``.
     """
-    factors: list[tuple[Tensor, Tensor | None]] = [(input_side, inputs), (recurrent_side, previous)]
+    factors = [(input_side, inputs), (recurrent_side, previous)]
+    found = [_weight(delta, values, weights.input.shape[0]) for delta, values in factors]
     if weights.input_bias is not None:
-        factors += [(input_side, None), (recurrent_side, None)]
-    return {
-        name: _contribution(delta, values)
-        for name, (delta, values) in zip(weights.names, factors, strict=True)
-    }
+        found += [_bias(delta, len(inputs)) for delta, _ in factors]
+    return dict(zip(weights.names, found, strict=True))
 
 
-def _contribution(delta: Tensor, values: Tensor | None) -> Contribution:
-    if values is None:
-        terms = delta.sum(1)  # (T, G·H): small enough to keep
-        total = terms.sum(0)
-        return Contribution(total, scaled_norm(terms), _shares(terms @ _unit(total), total))
-    size = values.shape[-1]
-    total = torch.zeros(delta.shape[-1], size, dtype=torch.float64, device=delta.device)
-    norms = []
-    for start in range(0, len(delta), CHUNK):
-        part, value = delta[start : start + CHUNK], values[start : start + CHUNK].double()
+def _bias(delta: Steps, steps: int) -> Contribution:
+    terms = torch.cat([delta(start, stop).sum(1) for start, stop in stretches(steps)])  # (T, G·H)
+    total = terms.sum(0)
+    return Contribution(total, scaled_norm(terms), _shares(terms @ _comparable(total), total))
+
+
+def _weight(delta: Steps, values: Tensor, rows: int) -> Contribution:
+    total = torch.zeros(rows, values.shape[-1], dtype=torch.float64, device=values.device)
+    norms, along = [], []
+    for start, stop in stretches(len(values)):
+        part, value = delta(start, stop), values[start:stop].double()
         total.addmm_(part.flatten(0, 1).T, value.flatten(0, 1))
         norms.append(_norms(part, value))
-    direction, along = _unit(total), []
-    for start in range(0, len(delta), CHUNK):
-        value = values[start : start + CHUNK].double()
-        along.append(((value @ direction.T) * delta[start : start + CHUNK]).sum((1, 2)))
-    return Contribution(total, torch.cat(norms), _shares(torch.cat(along), total))
+    direction = _comparable(total)
+    for start, stop in stretches(len(values)):
+        projected = values[start:stop].double() @ direction.T
+        along.append(projected.mul_(delta(start, stop)).sum((1, 2)))
+    shares = _shares(torch.cat(along), total)
+    # In the dtype of the gradient it will be compared with: half the memory, the same digits.
+    return Contribution(total.to(values.dtype), torch.cat(norms), shares)
 
 
-def _unit(total: Tensor) -> Tensor:
-    """Return Σc over its norm: the inner products then neither underflow nor overflow."""
-    norm = scaled_norm(total.flatten())
-    return total / norm
+def _comparable(total: Tensor) -> Tensor:
+    """Return Σc in a size whose products neither underflow nor overflow."""
+    peak = float(total.abs().max()) if total.numel() else 1.0
+    return total if SAFE < peak < 1 / SAFE or not peak > 0 else total / peak
 
 
 def _shares(along: Tensor, total: Tensor) -> Tensor:
-    """Return ⟨c_k, Σc⟩/‖Σc‖², from ⟨c_k, Σc/‖Σc‖⟩; NaN (0/0) where the sum is 0."""
-    return along / scaled_norm(total.flatten())
+    """Return ⟨c_k, Σc⟩/‖Σc‖² from ⟨c_k, direction⟩; NaN (0/0) where the sum is 0."""
+    direction = _comparable(total)
+    norm = total_norm(direction)
+    peak = 1.0 if direction is total else float(total.abs().max())
+    return along / (norm * norm * peak)
 
 
 def _norms(delta: Tensor, value: Tensor) -> Tensor:
@@ -96,8 +108,6 @@ def _norms(delta: Tensor, value: Tensor) -> Tensor:
     norms = squares.clamp(min=0).sqrt()
     # Where the batch rows cancel, the difference of large numbers has lost its digits.
     cancelled = (squares < 1e-6 * gram.abs().sum((1, 2))).nonzero()[:, 0]
-    if len(cancelled):
-        norms[cancelled] = scaled_norm(
-            unit[cancelled].transpose(1, 2) @ value[cancelled], dim=(1, 2)
-        )
+    for step in cancelled.tolist():
+        norms[step] = total_norm(unit[step].T @ value[step])
     return norms * scale[:, 0, 0]

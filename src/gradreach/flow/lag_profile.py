@@ -72,8 +72,8 @@ def choose_probes(candidates: list[Probe], wanted: int | Sequence[int], seed: in
                 f"the loss enters; it enters at {_listed([p.step for p in candidates])}"
             )
         return [by_step[step] for step in wanted]
-    if len(candidates) <= wanted:
-        return candidates
+    if len(candidates) <= wanted or not wanted:
+        return candidates[: wanted or 0]
     generator = torch.Generator().manual_seed(seed)
     # One from each of equal stretches, so that long and short lags are both seen; the last
     # loss step always, as only it reaches the longest lag.

@@ -40,7 +40,7 @@ def measure(
         model: The model, as it is trained.
         closure: Runs one forward pass and returns the scalar loss, without calling backward.
         lag_probes: How many loss steps to follow for the lag profile (all if there are fewer),
-            or the very steps, counted from 0.
+            or the very steps, counted from 0; 0 leaves the profile out.
         seed: Chooses the loss steps to follow where there are more; no global stream is used.
 
     Returns:
@@ -49,7 +49,7 @@ def measure(
     Raises:
         TypeError: ``model`` is no module, ``closure`` no function or its result no tensor.
         NotMeasurableError: Nothing could be measured; the message says why and what to do.
-        ValueError: ``lag_probes`` is not positive, or names steps without loss.
+        ValueError: ``lag_probes`` is negative, or names steps without loss.
 
     Cost:
         The forward and backward pass, then per layer about three to eight times its own:
@@ -108,10 +108,10 @@ def _check_arguments(model: Any, closure: Any, lag_probes: Any) -> None:
             "measure(): argument 'closure' must be a function without arguments that returns the "
             f"loss; got {type(closure).__name__}: write measure(model, lambda: loss_of(model(x)))"
         )
-    if isinstance(lag_probes, int) and lag_probes < 1:
+    if isinstance(lag_probes, int) and lag_probes < 0:
         raise ValueError(
-            f"measure(): argument 'lag_probes' must be at least 1, or a list of steps; got "
-            f"{lag_probes}"
+            f"measure(): argument 'lag_probes' must be a number of loss steps or a list of them; "
+            f"got {lag_probes}: leave it out for 8"
         )
     for name, parameter in model.named_parameters():
         if isinstance(parameter, nn.parameter.UninitializedParameter):

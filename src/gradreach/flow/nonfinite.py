@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
+from gradreach.flow.stretches import stretches
 from gradreach.records import NonFinite
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ def first_nonfinite(result: Swept, place: tuple[int, int]) -> NonFinite | None:
     if firsts:
         step, row, name = min(firsts, key=lambda found: found[0])
         return NonFinite(name, step, row)
-    gradient = _bad(result.hidden[place], valid)
+    gradient = ~result.norms[place].isfinite() & valid
     if gradient.any():
         step, row = map(int, gradient.nonzero()[-1])
         return NonFinite("gradient", step, row)
@@ -44,4 +46,6 @@ def first_nonfinite(result: Swept, place: tuple[int, int]) -> NonFinite | None:
 
 def _bad(values: Tensor, valid: Tensor) -> Tensor:
     """``(T, B)`` bool: a step and row with something that is no number."""
-    return ~values.isfinite().all(-1) & valid
+    parts = [values[start:stop].isfinite().all(-1) for start, stop in stretches(len(values))]
+    finite = torch.cat(parts)
+    return ~finite & valid

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["scaled_norm"]
+__all__ = ["scaled_norm", "total_norm"]
+
+BLOCK = 2**15  # numbers widened at once
 
 
 def scaled_norm(values: Tensor, dim: int | tuple[int, ...] = -1) -> Tensor:
@@ -19,8 +21,28 @@ def scaled_norm(values: Tensor, dim: int | tuple[int, ...] = -1) -> Tensor:
         >>> float(scaled_norm(torch.full((4,), 1e-200, dtype=torch.float64)))
         2e-200
     """
+    # Long sequences are taken in stretches: the float64 copies of all steps at once would be
+    # several times the size of what a training step itself keeps.
+    if values.numel() > BLOCK and values.ndim > 1 and dim in (-1, values.ndim - 1):
+        rows = max(1, BLOCK * len(values) // values.numel())
+        return torch.cat([_norm(part, dim) for part in torch.split(values, rows)])
+    return _norm(values, dim)
+
+
+def _norm(values: Tensor, dim: int | tuple[int, ...]) -> Tensor:
     wide = values.double()
     peak = wide.abs().amax(dim, keepdim=True)
     scale = torch.where((peak > 0) & peak.isfinite(), peak, 1.0)
     norm: Tensor = torch.linalg.vector_norm(wide / scale, dim=dim) * scale.squeeze(dim)
     return norm
+
+
+def total_norm(values: Tensor) -> Tensor:
+    """Return the 2-norm of all entries, a zero-dimensional float64 tensor, in little memory.
+
+    Example:
+        >>> float(total_norm(torch.ones(3, 3)))
+        3.0
+    """
+    parts = [_norm(part, 0) for part in torch.split(values.reshape(-1), BLOCK)]
+    return _norm(torch.stack(parts), 0) if parts else torch.zeros((), dtype=torch.float64)

@@ -100,8 +100,9 @@ def reverse_scan(tape: Tape, arrivals: Arrivals, sink: Callable[[Chunk], None]) 
     weight = tape.weights.recurrent.detach().double()
     rows = arrivals.end.hidden.shape[0]
     flow, ends = StateFlow.zeros(tape, rows), tape.axis.ends()
-    for start in reversed(range(0, tape.axis.steps, CHUNK)):
-        stop = min(start + CHUNK, tape.axis.steps)
+    size = max(4, min(CHUNK, tape.axis.steps // 12))  # a small part of a short sequence too
+    for start in reversed(range(0, tape.axis.steps, size)):
+        stop = min(start + size, tape.axis.steps)
         local = equations_of(tape.kind).coefficients(tape, start, stop)
         hidden = _laid_out(arrivals.output, tape, start, stop, rows)
         cell = None

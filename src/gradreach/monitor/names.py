@@ -11,9 +11,15 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from gradreach.flow.find import find_recurrent
+from gradreach.monitor.guard import Guard
 from gradreach.records import BlindSpot
 
-__all__ = ["LiveNames"]
+__all__ = ["LiveNames", "transformed"]
+
+
+def transformed() -> bool:
+    """Whether torch is tracing or compiling the forward pass: what we computed would be in it."""
+    return torch.compiler.is_compiling() or torch._C._is_tracing()
 
 
 class LiveNames(MutableMapping[nn.Module, str]):
@@ -22,11 +28,15 @@ class LiveNames(MutableMapping[nn.Module, str]):
     The model is whatever module is called from outside any other: its forward pre-hook looks
     for recurrent modules below it, the first time it is seen.
 
+    Args:
+        guard: Runs our hooks.
+
     Attributes:
         blind: Recurrent modules that cannot be measured, by name.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
         self.blind: dict[str, BlindSpot] = {}
         self._names: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
         self._roots: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
@@ -49,16 +59,22 @@ class LiveNames(MutableMapping[nn.Module, str]):
         self._handles.clear()
 
     def _enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        if self._depth == 0 and module not in self._roots:
-            self._roots[module] = True
-            self._name_below(module)
+        if transformed():
+            return
+        # A recurrent module may be added to a model after its first call.
+        if self._depth == 0 or isinstance(module, nn.RNNBase | nn.RNNCellBase):
+            self._guard(self._name_below, module)
         self._depth += 1
 
     def _leave(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         # Hooks may have been set within a call: what is left then was never entered.
-        self._depth = max(0, self._depth - 1)
+        if not transformed():
+            self._depth = max(0, self._depth - 1)
 
     def _name_below(self, root: nn.Module) -> None:
+        if root in self._roots:
+            return
+        self._roots[root] = True
         found = find_recurrent(root)
         for module, name in found.watched.items():
             if module not in self._names:

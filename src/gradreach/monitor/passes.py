@@ -7,25 +7,29 @@ one hook on one weight per layer is left.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import wraps
-from typing import Any
-from weakref import WeakKeyDictionary
+from functools import partial
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from torch import Tensor, nn
-from torch.optim.optimizer import register_optimizer_step_post_hook
-from torch.utils.hooks import RemovableHandle
+from torch.optim.optimizer import Optimizer
+from torch.utils.hooks import RemovableHandle, unserializable_hook
 
 from gradreach.flow.sources.calls import CellCall, FusedCall, RecordedCall
 from gradreach.flow.sources.recorder import Recorder
 from gradreach.flow.sources.weights import WeightGradients
+from gradreach.monitor.backward_calls import BackwardCalls, current_pass
+from gradreach.monitor.by_hand import HandUpdates
 from gradreach.monitor.cadence import Cadence
 from gradreach.monitor.carried import CarryWatch
+from gradreach.monitor.forks import end_in_children
+from gradreach.monitor.guard import Guard
 from gradreach.monitor.names import LiveNames
+from gradreach.monitor.recording import ScriptRecorder
+from gradreach.monitor.steps import StepCount
 
 __all__ = ["PassWatch", "SampledPass"]
 
@@ -35,7 +39,7 @@ class SampledPass:
     """What was recorded of one pass.
 
     Args:
-        number: Its number among the passes, from 0. step: optimizer steps taken before it.
+        number: Its number among the passes, from 0. step: updates of the weights before it.
         gradients: By ``id`` of the weights in ``calls``, what this pass sent to them.
         loss: The value backward was called on, where it was seen.
     """
@@ -57,7 +61,8 @@ class PassWatch:
     Args:
         on_pass: Called at the end of each sampled backward pass.
         cadence: Which passes to sample.
-        on_step: Called after each optimizer step, with the number of steps so far.
+        on_step: Called after each update with the number of updates so far; what it raises is
+            meant to reach the script.
     """
 
     def __init__(
@@ -67,98 +72,113 @@ class PassWatch:
         on_step: Callable[[int], None] | None = None,
     ) -> None:
         self.on_pass, self.on_step, self.cadence = on_pass, on_step, cadence
-        self.names = LiveNames()
+        self.guard = Guard(self._switch_off)
+        self.names = LiveNames(self.guard)
         self.carried = CarryWatch()
-        self.passes = self.steps = self.samples = 0
-        self.seconds = 0.0  # spent in here, the user's work not counted
-        self.fault: BaseException | None = None
-        self.loss: Tensor | None = None
+        self.passes = self.samples = 0
+        self._by_hand = HandUpdates()
+        self._backward = BackwardCalls(self._nested)
+        self._count: StepCount | None = None
         self._recorder: Recorder | None = None
         self._gradients = WeightGradients([])
         self._values: dict[int, Tensor] = {}
-        self._reached = self._open = False
         self._heartbeats: WeakKeyDictionary[nn.Module, RemovableHandle] = WeakKeyDictionary()
-        self._handles: list[Any] = []
-        self._ended_at: float | None = None
-        self._cost: float | None = None
-        self._process = os.getpid()
-        self._backward: Callable[..., None] | None = None
+        self._pass: int | None = None  # the engine's number of the pass that is running
+        self._more = 0  # samples still to take of a layer that was not seen before
+        self._counted: WeakSet[Optimizer] = WeakSet()
+        self._passes_then = 0  # … at the optimizer step before
+        self._armed_at = self._started_at = 0.0
+
+    @property
+    def steps(self) -> int:
+        """Updates of the weights so far; where no optimizer makes them, the passes."""
+        counted = 0 if self._count is None else self._count.steps
+        return self.passes if self._by_hand.seen and not counted else counted
+
+    @property
+    def seconds(self) -> float:
+        """Time spent in here, the user's own work not counted."""
+        return self.guard.seconds
+
+    @property
+    def fault(self) -> str | None:
+        """The traceback of the failure that switched the watch off, if one did."""
+        return self.guard.fault
 
     def start(self) -> None:
         """Begin to watch."""
-        self._see_losses()
-        self._handles.append(register_optimizer_step_post_hook(self._stepped))
-        os.register_at_fork(after_in_child=self._forked)
-        self._arm()
+        self._started_at = time.perf_counter()
+        self._backward.start()
+        self._count = StepCount(self._stepped)
+        end_in_children(self.stop)
+        self.guard(self._arm)
 
     def stop(self) -> None:
         """Remove every hook."""
+        self._switch_off()
+        if self._count is not None:
+            self._count.stop()
+
+    def _switch_off(self) -> None:
+        """Remove every hook, except the count of steps by which the script is to be ended."""
+        self._backward.stop()
         self._disarm()
-        for handle in (*self._handles, *self._heartbeats.values()):
+        for handle in self._heartbeats.values():
             handle.remove()
-        self._handles.clear()
         self._heartbeats.clear()
-        if self._backward is not None:
-            torch.autograd.backward = self._backward
-            self._backward = None
-
-    def _forked(self) -> None:
-        """A forked child (a data loader's worker) is not watched."""
-        if os.getpid() != self._process:
-            self.stop()
-
-    def _guard(self, work: Callable[[], None]) -> None:
-        """Run our own work; a failure of it switches the watch off and is kept."""
-        started = time.perf_counter()
-        try:
-            work()
-        except Exception as error:  # noqa: BLE001  never into the user's backward pass
-            self.fault = error
-            self.stop()
-        finally:
-            self.seconds += time.perf_counter() - started
-
-    def _see_losses(self) -> None:
-        """Note the value ``backward`` is called on; nothing else tells it."""
-        self._backward = own = torch.autograd.backward
-
-        @wraps(own)
-        def backward(tensors: Any, *args: Any, **options: Any) -> None:
-            if self._recorder is not None and isinstance(tensors, Tensor) and tensors.numel() == 1:
-                self.loss = tensors.detach()
-            own(tensors, *args, **options)
-
-        torch.autograd.backward = backward
 
     # ---- sampling on and off
 
     def _arm(self) -> None:
+        self._armed_at = self.guard.seconds
         self.names.start()
-        self._recorder = Recorder(self.names)
-        self._recorder.on_reached = self._on_reached
-        self._recorder.on_recorded = lambda call: self._guard(lambda: self.carried.check(call))
-        self._recorder.__enter__()
+        self._recorder = recorder = ScriptRecorder(self.names, self.guard)
+        recorder.on_reached = partial(self.guard, self._reach)
+        recorder.on_recorded = self.carried.check
+        recorder.__enter__()
 
     def _disarm(self) -> None:
         self.names.stop()
         if self._recorder is not None:
             self._recorder.__exit__(None, None, None)
+            # A graph the user keeps would call, and keep, what was recorded of it.
+            for call in self._recorder.calls:
+                for arrival in call.arrivals():
+                    arrival.first = None
         self._recorder = None
         self._gradients.close()
         self._gradients = WeightGradients([])
         self._values.clear()
-        self.loss = None
-        self._reached = False
 
     # ---- inside a backward pass
 
-    def _on_reached(self, call: RecordedCall) -> None:
-        self._guard(lambda: self._reach(call))
+    def _begin(self) -> None:
+        running = current_pass()
+        if running == self._pass or self._backward.nested:
+            return
+        if self._pass is not None:
+            self._abandon()
+        self._pass = running
+        engine = torch.autograd.Variable._execution_engine
+        engine.queue_callback(partial(self._end, running))
+
+    def _nested(self) -> None:
+        """A pass starts another: note the outer one, whose end is the end of both."""
+        self.guard(self._begin)
+
+    def _abandon(self) -> None:
+        """The pass before raised an exception, so that its end was never told."""
+        recorder = self._recorder
+        if recorder is None:
+            return
+        recorder.calls[:] = [call for call in recorder.calls if not call.reached]
+        self._gradients.close()
+        self._gradients = WeightGradients([])
+        self._values.clear()
 
     def _reach(self, call: RecordedCall) -> None:
         """A sampled pass reaches a call: keep its weights' values, ask for their gradients."""
         self._begin()
-        self._reached = True
         for weight in call.used_weights:
             if weight is None or id(weight) in self._values:
                 continue
@@ -167,40 +187,56 @@ class PassWatch:
             if weight.requires_grad:
                 self._gradients.watch(weight)
 
-    def _begin(self) -> None:
-        if not self._open:
-            self._open = True
-            if self._recorder is not None:
-                self._recorder.in_backward = True
-            torch.autograd.Variable._execution_engine.queue_callback(self._end)  # type: ignore[attr-defined]
-
-    def _end(self) -> None:
-        self._guard(self._finish)
+    def _end(self, running: int) -> None:
+        if running != self._pass:
+            return
+        self._pass = None
+        self.guard(self._finish)
+        assert self._count is not None
+        if self._by_hand.seen and not self._count.steps and self.on_step is not None:
+            self.on_step(self.passes - 1)  # the update after this pass is yet to come
 
     def _finish(self) -> None:
-        self._open = False
-        now = time.perf_counter()
         number, self.passes = self.passes, self.passes + 1
-        if self._recorder is None:
-            self._learn_idle(now)
-        elif self._reached:
+        assert self._count is not None
+        self._count.passed()
+        if self._recorder is not None and self._values:
             sampled = self._taken(number, self._recorder)
-            self.carried.remember(sampled.calls)
+            self.carried.remember(self._recorder.tails.all())
             self._disarm()
             self.on_pass(sampled)
             self.samples += 1
-            self._set_heartbeats(sampled.calls)
-            self._cost = time.perf_counter() - now
-        if self._recorder is None and self.cadence.due(self.passes):
+            if self._set_heartbeats(sampled.calls):
+                self._more = self.cadence.first
+            self._more -= 1
+            self.cadence.took(number, self.guard.seconds - self._armed_at)
+        if self._recorder is None and self._is_due():
             self._arm()
-        self._ended_at = time.perf_counter()
 
-    def _learn_idle(self, now: float) -> None:
-        if self._ended_at is not None and self._cost is not None:
-            self.cadence.learn(self._cost, now - self._ended_at)
+    def _is_due(self) -> bool:
+        spent, elapsed = self.guard.seconds, time.perf_counter() - self._started_at
+        if self._more > 0 and self.cadence.affords(spent, elapsed):
+            return True
+        return self.cadence.due(self.passes, spent, elapsed)
+
+    def _stepped(self, optimizer: Optimizer, steps: int) -> None:
+        self.guard(self._look_for_new, optimizer)
+        if self.on_step is not None:
+            self.on_step(steps)
+
+    def _look_for_new(self, optimizer: Optimizer) -> None:
+        """An optimizer that steps without a pass we saw may train a layer without heartbeat."""
+        unseen = self.passes == self._passes_then
+        self._passes_then = self.passes
+        if self._recorder is None and unseen and optimizer not in self._counted:
+            self._counted.add(optimizer)
+            if self.cadence.affords(self.guard.seconds, time.perf_counter() - self._started_at):
+                self._arm()
 
     def _taken(self, number: int, recorder: Recorder) -> SampledPass:
         """Return what was recorded, on the values the weights had in the pass."""
+        assert self._count is not None
+        self._by_hand.look(recorder.calls, self._values, self._count.steps)
         gradients: dict[int, Tensor | None] = {}
         for call in recorder.calls:
             own = [None if w is None else self._values.get(id(w), w) for w in call.used_weights]
@@ -210,26 +246,33 @@ class PassWatch:
                 call.weights = tuple(own)
         for key, value in self._values.items():
             gradients[id(value)] = self._gradients.by_id.get(key)
-        loss = None if self.loss is None else float(self.loss)
-        return SampledPass(number, self.steps, recorder.calls, gradients, recorder.failures, loss)
+        loss = self._backward.loss
+        step = number if self._by_hand.seen and not self._count.steps else self._count.steps
+        return SampledPass(
+            number,
+            step,
+            recorder.calls,
+            gradients,
+            recorder.failures,
+            None if loss is None else float(loss),
+        )
 
     # ---- between samples
 
-    def _set_heartbeats(self, calls: list[RecordedCall]) -> None:
-        """Leave one hook on one weight of each layer, which counts the passes to come."""
-        for call in calls:
-            if call.module in self._heartbeats:
-                continue
-            for weight in call.module.parameters(recurse=False):
+    def _set_heartbeats(self, calls: list[RecordedCall]) -> bool:
+        """Leave one hook on one weight of each layer, which counts the passes to come.
+
+        Returns:
+            Whether a layer was not seen before.
+        """
+        new = [call.module for call in calls if call.module not in self._heartbeats]
+        for module in dict.fromkeys(new):
+            for weight in module.parameters():
                 if weight.requires_grad:
-                    handle = weight.register_hook(self._beat)  # type: ignore[no-untyped-call]
-                    self._heartbeats[call.module] = handle
+                    self._heartbeats[module] = weight.register_hook(self._beat)  # type: ignore[no-untyped-call]
                     break
+        return any(module in self._heartbeats for module in new)
 
+    @unserializable_hook  # torch warns when it pickles a tensor with any other hook
     def _beat(self, gradient: Tensor) -> None:
-        self._guard(self._begin)
-
-    def _stepped(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        self.steps += 1
-        if self.on_step is not None:
-            self.on_step(self.steps)
+        self.guard(self._begin)

@@ -5,6 +5,15 @@ from __future__ import annotations
 from gradreach.records.finding import Finding
 from gradreach.records.gradient_flow import GradientFlow
 from gradreach.records.layer_flow import LayerFlow
-from gradreach.records.parts import BlindSpot, Gate, LayerTensors, NonFinite
+from gradreach.records.parts import BlindSpot, Gate, LayerTensors, NonFinite, ScaledArray
 
-__all__ = ["BlindSpot", "Finding", "Gate", "GradientFlow", "LayerFlow", "LayerTensors", "NonFinite"]
+__all__ = [
+    "BlindSpot",
+    "Finding",
+    "Gate",
+    "GradientFlow",
+    "LayerFlow",
+    "LayerTensors",
+    "NonFinite",
+    "ScaledArray",
+]

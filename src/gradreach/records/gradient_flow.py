@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,7 @@ from gradreach.records.plain import check_schema
 __all__ = ["GradientFlow", "Layers"]
 
 SCHEMA_VERSION = 1
+LAYER_SUFFIX = re.compile(r"\.l\d+(_reverse)?$")
 
 
 class Layers(Mapping[str, LayerFlow]):
@@ -24,7 +26,7 @@ class Layers(Mapping[str, LayerFlow]):
         self._layers = dict(layers)
         short: dict[str, list[str]] = {}
         for name in self._layers:
-            short.setdefault(name.rpartition(".l")[0] or name, []).append(name)
+            short.setdefault(LAYER_SUFFIX.sub("", name), []).append(name)
         self._aliases = {alias: names[0] for alias, names in short.items() if len(names) == 1}
 
     def __getitem__(self, name: str) -> LayerFlow:

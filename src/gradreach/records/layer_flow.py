@@ -144,13 +144,15 @@ class LayerFlow:
             LookupError: The record was loaded without its large arrays.
         """
         tensors = self._tensors()
-        parts = {"h": tensors.hidden} | ({} if tensors.cell is None else {"c": tensors.cell})
+        parts = {"h": tensors.hidden}
+        if tensors.cell is not None:
+            parts["c"] = tensors.cell
         if part not in parts:
             raise ValueError(
                 f"state_gradients(): argument 'part' must be one of {sorted(parts)} for "
                 f"{self.name} ({self.kind}); got {part!r}"
             )
-        return parts[part]
+        return parts[part].array()
 
     def contribution(self, name: str, step: int) -> Array:
         """Return the matrix c_k of one step: that step's term of ∂L/∂W.
@@ -174,9 +176,8 @@ class LayerFlow:
             )
         tensors = self._tensors()
         from_input = list(self.contributions).index(name) % 2 == 0
-        side = tensors.input_side if from_input else tensors.recurrent_side
         rows = self.lengths > step % self.steps  # beyond its own end a sequence adds nothing
-        delta = side[step][rows]
+        delta = tensors.side(recurrent=not from_input, step=step)[rows]
         if "bias" in name:
             return np.asarray(delta.sum(0))
         values = tensors.inputs if from_input else tensors.previous

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gradreach.records.plain import Array, from_plain, to_plain
 
-__all__ = ["BlindSpot", "Gate", "LayerTensors", "NonFinite"]
+__all__ = ["BlindSpot", "Gate", "LayerTensors", "NonFinite", "ScaledArray"]
 
 
 @dataclass(frozen=True)
@@ -87,17 +87,49 @@ class Gate:
 
 
 @dataclass(frozen=True, eq=False)
+class ScaledArray:
+    """Vectors in the model's dtype, each with a float64 scale: ``values · scales``.
+
+    Shape:
+        values: ``(T, B, F)``. scales: ``(T, B)``, or ``None`` where the values are float64.
+    """
+
+    values: NDArray[np.floating[Any]]
+    scales: Array | None
+
+    def array(self) -> Array:
+        """Return everything as float64, ``(T, B, F)``."""
+        wide = self.values.astype(np.float64)
+        return wide if self.scales is None else wide * self.scales[..., None]
+
+    def step(self, step: int) -> Array:
+        """Return one step as float64, ``(B, F)``."""
+        wide: Array = self.values[step].astype(np.float64)
+        return wide if self.scales is None else wide * self.scales[step][:, None]
+
+
+@dataclass(frozen=True, eq=False)
 class LayerTensors:
     """The large arrays behind a layer's curves, in recurrence time; NaN beyond a row's length.
 
     Shape:
         hidden, cell: ``(T, B, H)``, ∂L/∂h_k and ∂L/∂c_k. input_side, recurrent_side:
-        ``(T, B, G·H)``, pre-activation gradients. inputs ``(T, B, I)``, previous ``(T, B, H)``.
+        ``(T, B, G·H)``, pre-activation gradients as W_ih and W_hh see them; where they differ
+        (GRU), ``recurrent_last`` ``(T, B, H)`` replaces the last block of the input side.
+        inputs ``(T, B, I)``, previous ``(T, B, H)``.
     """
 
-    hidden: Array
-    cell: Array | None
-    input_side: Array
-    recurrent_side: Array
+    hidden: ScaledArray
+    cell: ScaledArray | None
+    input_side: ScaledArray
+    recurrent_last: ScaledArray | None
     inputs: NDArray[np.floating[Any]]
     previous: NDArray[np.floating[Any]]
+
+    def side(self, *, recurrent: bool, step: int) -> Array:
+        """Return the pre-activation gradient of one step, ``(B, G·H)`` float64."""
+        delta = self.input_side.step(step)
+        if recurrent and self.recurrent_last is not None:
+            last = self.recurrent_last.step(step)
+            delta = np.concatenate([delta[:, : -last.shape[1]], last], 1)
+        return delta

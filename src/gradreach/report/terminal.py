@@ -43,7 +43,7 @@ def flow_lines(flow: GradientFlow, *, unit: str = "step", width: int = WIDTH) ->
 def share_lines(
     rows: Mapping[str, Sequence[Stretch]], *, unit: str = "step", width: int = WIDTH
 ) -> Iterator[str]:
-    """Yield a table of stretches of the past and their shares, one line a label.
+    r"""Yield a table of stretches of the past and their shares, one line a label.
 
     Args:
         rows: Stretches by label, the same stretches in each.
@@ -52,7 +52,7 @@ def share_lines(
 
     Example:
         >>> parts = [Stretch(1, 3, 0.976), Stretch(4, 10, 0.024)]
-        >>> print("\\n".join(share_lines({"rnn.l0": parts}, unit="word")))
+        >>> print("\n".join(share_lines({"rnn.l0": parts}, unit="word")))
           words back  last 3    4-10
           rnn.l0        98 %   2.4 %
     """

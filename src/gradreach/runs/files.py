@@ -57,6 +57,10 @@ def write_whole(path: str | os.PathLike[str], content: str | bytes) -> None:
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
     target = check_writable(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _explained(path, error) from error
     # A short name of its own: the target's may already be as long as the file system allows.
     temporary = target.parent / f".gradreach-{secrets.token_hex(8)}.tmp"
     try:
@@ -72,7 +76,7 @@ def write_whole(path: str | os.PathLike[str], content: str | bytes) -> None:
 
 
 def check_writable(path: str | os.PathLike[str]) -> Path:
-    """Make the folders of a path and refuse one that cannot become a file.
+    """Refuse a path that cannot become a file; nothing is made.
 
     Called before a long computation, it tells then what `write_whole` would tell at its end.
 
@@ -83,8 +87,8 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
         The path with symbolic links followed: what `write_whole` replaces.
 
     Raises:
-        WriteError: The folder cannot be made or written to, or something that is no regular
-            file stands at the path.
+        WriteError: The folder, or the nearest one above it that exists, may not be written to,
+            or something that is no regular file stands at the path.
 
     Example:
         >>> check_writable("/")
@@ -100,8 +104,10 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
             raise WriteError(
                 f"cannot write {_shown(path)}: it is a device or a pipe: name a regular file"
             )
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if not os.access(target.parent, os.W_OK | os.X_OK):
+        folder = next(parent for parent in target.parents if parent.exists())
+        if not folder.is_dir():
+            raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not os.access(folder, os.W_OK | os.X_OK):
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))
     except WriteError:
         raise

@@ -20,11 +20,14 @@ __all__ = ["ExplodingGradient"]
 class ExplodingGradient:
     """The lag profile grows geometrically, to ten times its value at lag 0 or more.
 
+    It is the profile of the layer's own recurrence: in a stack the gradient of a lower layer is
+    also collected from all steps of the upper one, and grows with their number in health.
+
     Args:
         growth: Least ratio of the profile's peak to its value at lag 0.
         too_large: From this ratio on an error: a loss step's own share of the gradient is less
             than 1 % of what comes back from the past, the mirror image of the reach's level.
-        lags: Fewer measured lags have no two halves that could both be seen to grow.
+        lags: Fewer measured lags have no farther half in which growth could be seen to go on.
 
     The source of each: docs/findings/exploding-gradient.md.
     """
@@ -39,7 +42,7 @@ class ExplodingGradient:
         return [
             self._found(name, layer)
             for name, layer in flow.layers.items()
-            if self._explodes(uncut(layer.lag_profile))
+            if self._explodes(uncut(layer.own_lag_profile))
         ]
 
     def explains(self, cause: Finding, symptom: Finding) -> bool:
@@ -49,13 +52,13 @@ class ExplodingGradient:
     def _explodes(self, profile: Array) -> bool:
         if len(profile) < self.lags or not profile.max() >= self.growth:
             return False
-        # Growth that ends is a transient (an LSTM's c passes into h, say) and no explosion.
-        middle = len(profile) // 2
-        halves = (profile[1 : middle + 1], profile[middle:])
-        return all(slope(half) > 0 for half in halves if len(half) > 1)
+        # Growth that levels off is a transient (an LSTM's c passing into h, say): the factor of
+        # the farther half, applied over all the lags, must by itself make up the growth.
+        farther = profile[len(profile) // 2 :]
+        return bool(slope(farther) * len(profile) >= math.log(self.growth))
 
     def _found(self, name: str, layer: LayerFlow) -> Finding:
-        profile = uncut(layer.lag_profile)
+        profile = uncut(layer.own_lag_profile)
         peak, at = float(profile.max()), int(profile.argmax())
         factor = math.exp(slope(profile[1:]))
         early = -(-layer.steps // 10)

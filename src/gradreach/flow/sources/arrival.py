@@ -24,6 +24,7 @@ class Arrival:
         self.gradient: Tensor | None = None
         self.passes = 0
         self.second_order = False
+        self.lost: str | None = None  # why the gradient could not be copied
         self.place = tensor.output_nr
         if tensor.grad_fn is not None:
             tensor.grad_fn.register_prehook(self._receive)
@@ -36,5 +37,8 @@ class Arrival:
         self.second_order |= torch.is_grad_enabled()
         gradient = gradients[self.place] if self.place < len(gradients) else None
         if gradient is not None:
-            own = gradient.detach().clone()
-            self.gradient = own if self.gradient is None else self.gradient + own
+            try:
+                own = gradient.detach().clone()
+                self.gradient = own if self.gradient is None else self.gradient + own
+            except Exception as error:  # noqa: BLE001  out of memory must not end the user's pass
+                self.lost = f"{type(error).__name__}: {str(error).splitlines()[0]}"

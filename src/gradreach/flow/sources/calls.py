@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from gradreach.flow.sources.arrival import Arrival
+from gradreach.flow.sources.place import Place
 
 __all__ = ["CellCall", "FusedCall", "RecordedCall", "state_parts"]
 
@@ -30,9 +31,13 @@ class RecordedCall:
         name: The module's name in the model.
         entering: State tensors given by the caller, ``()`` where torch starts from zeros.
         entering_versions: Their in-place versions at the call.
-        leaving: State tensors returned; ``leaving_versions`` likewise.
+        leaving: State tensors returned, off the graph: no record keeps a user's graph alive.
+        leaving_versions: Likewise.
+        leaving_places: Where on the graph each of ``leaving`` came to be.
         state_arrivals: Gradient arriving at each of ``leaving``.
         in_backward: The call was a recomputation inside a backward pass (checkpointing).
+        before: The call of the same module whose state entered this one, and how it did (a
+            constant of ``links.Link``).
     """
 
     name: str
@@ -42,10 +47,11 @@ class RecordedCall:
     entering_versions: tuple[int, ...]
     leaving: tuple[Tensor, ...]
     leaving_versions: tuple[int, ...]
-    leaving_nodes: tuple[Any, ...]
+    leaving_places: tuple[Place | None, ...]
     state_arrivals: tuple[Arrival, ...]
     has_graph: bool
     in_backward: bool
+    before: tuple[RecordedCall, str] | None = field(default=None, init=False)
 
     @property
     def batch(self) -> int:
@@ -66,6 +72,18 @@ class RecordedCall:
         """Return all gradient slots of the call."""
         return self.state_arrivals
 
+    def places(self) -> tuple[Place | None, ...]:
+        """Return where on the graph its results stand."""
+        return self.leaving_places
+
+    def leave_graph(self) -> None:
+        """Keep values only: whoever drops the graph of this call gets its memory back."""
+        self.entering = tuple(part.detach() for part in self.entering)
+        if isinstance(self.inputs, PackedSequence):
+            self.inputs = self.inputs._replace(data=self.inputs.data.detach())
+        else:
+            self.inputs = self.inputs.detach()
+
 
 @dataclass
 class FusedCall(RecordedCall):
@@ -79,7 +97,7 @@ class FusedCall(RecordedCall):
     """
 
     output: Tensor
-    output_node: Any
+    output_place: Place | None
     output_arrival: Arrival
     weights: list[Tensor]
     rng_state: Tensor | None
@@ -87,6 +105,10 @@ class FusedCall(RecordedCall):
     def arrivals(self) -> tuple[Arrival, ...]:
         """Return all gradient slots of the call."""
         return (self.output_arrival, *self.state_arrivals)
+
+    def places(self) -> tuple[Place | None, ...]:
+        """Return where on the graph its results stand."""
+        return (self.output_place, *self.leaving_places)
 
     @property
     def used_weights(self) -> Sequence[Tensor | None]:

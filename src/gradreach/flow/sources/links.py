@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import Any
 
-from gradreach.flow.sources.calls import FusedCall, RecordedCall
+from gradreach.flow.sources.calls import RecordedCall
+from gradreach.flow.sources.place import mark_of
 
-__all__ = ["Chain", "Link", "chains_of"]
+__all__ = ["Chain", "Link", "Tails", "chains_of"]
 
 SEARCH_DEPTH = 6  # graph nodes between a state and its next use: a mask, a normalisation, a view
 
@@ -29,22 +31,55 @@ class Chain:
 
 
 def chains_of(calls: list[RecordedCall]) -> list[Chain]:
-    """Group the calls of one module into chains, in call order.
-
-    A chain has one successor at most: where a state is passed to two calls (a beam), the
-    second begins an axis of its own.
-    """
+    """Group the calls of one module into chains, in call order, by what preceded each."""
     chains: list[Chain] = []
+    ends: dict[int, Chain] = {}  # by the id of a chain's last call
     for call in calls:
-        for chain in reversed(chains):
-            link = _link(chain.calls[-1], call)
-            if link is not None:
-                chain.calls.append(call)
-                chain.links.append(link)
-                break
+        earlier, link = call.before or (None, "")
+        chain = ends.pop(id(earlier), None)
+        if chain is None:
+            chains.append(chain := Chain([call]))
         else:
-            chains.append(Chain([call]))
+            chain.calls.append(call)
+            chain.links.append(link)
+        ends[id(call)] = chain
     return chains
+
+
+class Tails:
+    """The last calls of the chains of each module, to which the next call may tie on.
+
+    Looked up while the call is made: later the state it was given may be gone. A call has one
+    successor at most: where a state is passed to two calls (a beam), the second begins a chain
+    of its own.
+    """
+
+    def __init__(self) -> None:
+        self._calls: dict[tuple[str, bool], list[RecordedCall]] = {}
+
+    def tie(self, call: RecordedCall) -> None:
+        """Set ``call.before``."""
+        # What checkpointing recomputes is a copy, and ties on to copies only.
+        tails = self._calls.setdefault((call.name, call.in_backward), [])
+        for place in range(len(tails) - 1, -1, -1):
+            link = _link(tails[place], call)
+            if link is not None:
+                call.before = (tails.pop(place), link)
+                break
+        tails.append(call)
+
+    def all(self) -> list[RecordedCall]:
+        """Return the last call of every chain."""
+        return [call for tails in self._calls.values() for call in tails]
+
+    def forget(self, calls: Container[int]) -> None:
+        """Leave out the calls with these ids."""
+        for tails in self._calls.values():
+            tails[:] = [call for call in tails if id(call) not in calls]
+
+    def clear(self) -> None:
+        """Leave out all calls."""
+        self._calls.clear()
 
 
 def _link(earlier: RecordedCall, later: RecordedCall) -> str | None:
@@ -64,16 +99,13 @@ def _same_weights(earlier: RecordedCall, later: RecordedCall) -> bool:
 
 def _state_link(earlier: RecordedCall, later: RecordedCall, part: int) -> str | None:
     passed, left = later.entering[part], earlier.leaving[part]
+    place = earlier.leaving_places[part]
     unchanged = later.entering_versions[part] == earlier.leaving_versions[part]
-    if passed is left and unchanged:
-        return Link.SAME
     if passed.requires_grad:
-        if passed.grad_fn is earlier.leaving_nodes[part] and passed.output_nr == left.output_nr:
+        if place is not None and place.holds(passed):
             return Link.SAME if unchanged and passed.shape == left.shape else Link.TRANSFORMED
-        targets = {earlier.leaving_nodes[part]}
-        if isinstance(earlier, FusedCall):
-            targets.add(earlier.output_node)
-        return Link.TRANSFORMED if _reaches(passed.grad_fn, targets) else None
+        marks = {mark for each in earlier.places() if each and (mark := each.mark)}
+        return Link.TRANSFORMED if _reaches(passed.grad_fn, marks) else None
     same_memory = (
         passed.untyped_storage().data_ptr() == left.untyped_storage().data_ptr()
         and passed.storage_offset() == left.storage_offset()
@@ -83,14 +115,14 @@ def _state_link(earlier: RecordedCall, later: RecordedCall, part: int) -> str | 
         return Link.DETACHED
     # A copy cut off the graph: h.detach().clone(), torch.tensor(h).
     copied = passed.shape == left.shape and passed.dtype == left.dtype and bool(left.any())
-    return Link.DETACHED if copied and bool((passed == left.detach()).all()) else None
+    return Link.DETACHED if copied and bool((passed == left).all()) else None
 
 
-def _reaches(node: Any, targets: set[Any]) -> bool:
+def _reaches(node: Any, marks: set[Any]) -> bool:
     """Search the graph backwards from ``node``, a few nodes deep."""
-    frontier = [node] if node is not None else []
+    frontier = [node] if node is not None and marks else []
     for _ in range(SEARCH_DEPTH):
-        if any(each in targets for each in frontier):
+        if any(mark_of(each) in marks for each in frontier):
             return True
         frontier = [after for each in frontier for after, _ in each.next_functions if after]
-    return any(each in targets for each in frontier)
+    return any(mark_of(each) in marks for each in frontier)

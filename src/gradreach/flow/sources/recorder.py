@@ -18,6 +18,8 @@ from torch.utils.hooks import RemovableHandle
 
 from gradreach.flow.sources.arrival import Arrival
 from gradreach.flow.sources.calls import CellCall, FusedCall, RecordedCall, state_parts
+from gradreach.flow.sources.links import Tails
+from gradreach.flow.sources.place import Place
 
 __all__ = ["Recorder"]
 
@@ -43,6 +45,7 @@ class Recorder:
     def __init__(self, modules: MutableMapping[nn.Module, str]) -> None:
         self.modules = modules
         self.calls: list[RecordedCall] = []
+        self.tails = Tails()
         self.without_graph: dict[str, int] = {}
         self.failures: dict[str, str] = {}
         self.in_backward = False
@@ -89,6 +92,7 @@ class Recorder:
             )
             return
         if call.has_graph:
+            self.tails.tie(call)
             self.calls.append(call)
             if self.on_recorded is not None:
                 self.on_recorded(call)
@@ -112,9 +116,9 @@ class Recorder:
             "inputs": inputs,
             "entering": entering,
             "entering_versions": tuple(part._version for part in entering),
-            "leaving": leaving,
+            "leaving": tuple(part.detach() for part in leaving),
             "leaving_versions": tuple(part._version for part in leaving),
-            "leaving_nodes": tuple(part.grad_fn for part in leaving),
+            "leaving_places": tuple(Place.of(part) for part in leaving),
             "state_arrivals": tuple(Arrival(part) for part in leaving),
             "has_graph": sequence.grad_fn is not None,
             "in_backward": self.in_backward,
@@ -123,7 +127,7 @@ class Recorder:
             return FusedCall(
                 **shared,
                 output=sequence.detach().clone(),
-                output_node=sequence.grad_fn,
+                output_place=Place.of(sequence),
                 output_arrival=Arrival(sequence),
                 weights=[weight for weight in module._flat_weights if weight is not None],
                 rng_state=self._streams.pop(module, None),

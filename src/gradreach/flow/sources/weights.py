@@ -41,8 +41,11 @@ class WeightGradients:
         key = id(weight)
 
         def receive(gradient: Tensor) -> None:
-            own, before = gradient.detach().clone(), self.by_id.get(key)
-            self.by_id[key] = own if before is None else before + own
+            try:
+                own, before = gradient.detach().clone(), self.by_id.get(key)
+                self.by_id[key] = own if before is None else before + own
+            except Exception:  # noqa: BLE001  out of memory must not end the user's pass
+                self.by_id[key] = None
 
         self._handles.append(weight.register_hook(receive))  # type: ignore[no-untyped-call]
 

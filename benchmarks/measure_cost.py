@@ -5,7 +5,7 @@
 For nn.RNN, nn.GRU and nn.LSTM at the shapes S1 … S6: the time of one forward + backward of the
 layer in plain torch, and the time from the end of that pass to the finished record (replay,
 float64 reverse scan, contributions, closure check; no lag profile), interleaved, medians, as a
-ratio. Memory: peak resident size of a training step and of `measure`, each in a fresh process.
+ratio. Memory: peak of live tensor memory of `measure`, as a ratio to that of the training step.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import json
 import os
 import platform
 import statistics
-import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
 
 import gradreach
 from gradreach.flow.analyse import analyse
@@ -73,32 +73,29 @@ def analysis_seconds(layer: nn.RNNBase, x: torch.Tensor, upstream: torch.Tensor)
     return seconds
 
 
-def peak_bytes(kind: str, shape: tuple[int, ...], what: str) -> int:
-    """Return the peak resident memory of one pass above its start, from a fresh process."""
-    command = [sys.executable, __file__, "--child", kind, json.dumps(shape), what]
-    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+def peak_bytes(work: Callable[[], object]) -> int:
+    """Return the peak of live tensor memory while ``work`` runs, by torch's own account."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
+        work()
+    events = watched.profiler.kineto_results.events()
+    changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
+    live = peak = 0
+    for _, change in changes:
+        live += change
+        peak = max(peak, live)
+    return peak
 
 
-def child(kind: str, shape: tuple[int, ...], what: str) -> None:
-    """Run one pass and print its peak; the first, small pass loads everything."""
-    small, x, upstream = case(kind, (3, 2, shape[2], shape[3]))
-    gradreach.measure(small, lambda: (small(x)[0] * upstream).sum(), lag_probes=0)
-    layer, x, upstream = case(kind, shape)
-    Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
-    before = resident("VmRSS")
-    if what == "train":
-        (layer(x)[0] * upstream).sum().backward()
-    else:
-        gradreach.measure(layer, lambda: (layer(x)[0] * upstream).sum(), lag_probes=0)
-    print(1024 * (resident("VmHWM") - before))
+def memory(layer: nn.RNNBase, x: torch.Tensor, upstream: torch.Tensor) -> tuple[int, int]:
+    """Return the peaks of a training step and of `measure` on the same loss."""
 
+    def loss() -> torch.Tensor:
+        return (layer(x)[0] * upstream).sum()
 
-def resident(name: str) -> int:
-    """Return a line of the kernel's account of this process, in KiB."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(name):
-            return int(line.split()[1])
-    raise SystemExit(f"/proc/self/status has no {name}: memory is measured on Linux only")
+    trained = peak_bytes(lambda: loss().backward())
+    layer.zero_grad()
+    x.grad = None
+    return trained, peak_bytes(lambda: gradreach.measure(layer, loss, lag_probes=0))
 
 
 def measured(pairs: int) -> list[dict[str, Any]]:
@@ -113,7 +110,7 @@ def measured(pairs: int) -> list[dict[str, Any]]:
                 (plain_seconds(layer, x, upstream), analysis_seconds(layer, x, upstream))
                 for _ in range(pairs)
             ]
-            train, watched = (peak_bytes(kind, shape, what) for what in ("train", "measure"))
+            train, watched = memory(layer, x, upstream)
             row = {
                 "kind": kind,
                 "shape": name,
@@ -141,18 +138,19 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=9)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    if args.child:
-        child(args.child[0], tuple(json.loads(args.child[1])), args.child[2])
-        return
     rows = measured(args.pairs)
     medians = {
-        kind: statistics.median(row["ratio"] for row in rows if row["kind"] == kind)
+        kind: {
+            name: statistics.median(row[name] for row in rows if row["kind"] == kind)
+            for name in ("ratio", "memory_ratio")
+        }
         for kind in KINDS
     }
-    print("median over the shapes:", {kind: f"{value:.2f}×" for kind, value in medians.items()})
+    for kind, found in medians.items():
+        print(f"median over the shapes, {kind}: time {found['ratio']:.2f}×, memory "
+              f"{found['memory_ratio']:.2f}×")  # fmt: skip
     result = {
         "command": "python benchmarks/measure_cost.py",
         "pairs": args.pairs,
@@ -160,7 +158,7 @@ def main() -> None:
         "machine": {"processor": platform.machine(), "cpus": os.cpu_count(), "cpu": cpu_name()},
         "versions": {"torch": torch.__version__, "python": platform.python_version(),
                      "gradreach": gradreach.__version__},
-        "median_ratio": medians,
+        "medians": medians,
         "rows": rows,
     }  # fmt: skip
     args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -11,14 +11,18 @@ from typing import TextIO
 
 import click
 
+from gradreach.runs.files import WriteError
 from gradreach.runs.folder import RunFolder, RunFolderError
-from gradreach.script.runner import ScriptError
+from gradreach.script.ranks import is_first_rank, is_one_of_many
+from gradreach.script.runner import ScriptError, check_script
 
 __all__ = ["diagnose"]
 
+READER_GONE = 128 + 13  # as a shell reports a death by SIGPIPE
+
 
 @click.command(
-    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    context_settings={"allow_interspersed_args": False},
     epilog="Options of gradreach stand before the script, the script's own after it.",
 )
 @click.option("--every", type=click.IntRange(1), metavar="N",
@@ -28,10 +32,14 @@ __all__ = ["diagnose"]
               help="Stop the script after N optimizer steps.")  # fmt: skip
 @click.option("--needs-lag", type=click.IntRange(1), metavar="N",
               help="How many steps back the task must look, if you know.")  # fmt: skip
-@click.option("--run", "folder", type=click.Path(path_type=Path), metavar="FOLDER",
-              help="Where to write records and report; default gradreach-runs/SCRIPT-TIME.")  # fmt: skip
-@click.option("--json", "as_json", is_flag=True,
-              help="Print one JSON object; the script's output goes to standard error.")  # fmt: skip
+@click.option(
+    "--run", "folder", type=click.Path(path_type=Path), metavar="FOLDER",
+    help="Where to write records and report; default gradreach-runs/SCRIPT-TIME.",
+)  # fmt: skip
+@click.option(
+    "--json", "as_json", is_flag=True,
+    help="Print one JSON object; the script's output goes to standard error.",
+)  # fmt: skip
 @click.argument("script")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def diagnose(
@@ -48,48 +56,116 @@ def diagnose(
     The script runs exactly as `python SCRIPT ARGS…` would; its weights, files and output are
     bit for bit the same. Findings are printed to standard error when it ends.
     """
-    from gradreach.script.watched import run_watched
+    from gradreach.script.watched import run_counted, run_watched
 
-    if not Path(script).is_file():
-        what = "is a folder" if Path(script).is_dir() else "does not exist"
-        raise click.UsageError(f"the script '{script}' {what}: name a Python file")
-    # A relative folder must not follow the script when it changes the working directory.
-    place = None if folder is None else folder.absolute()
     try:
-        run = RunFolder.fresh(Path(script).stem) if place is None else RunFolder(place)
-    except RunFolderError as error:
+        check_script(script)
+    except ScriptError as error:
         raise click.UsageError(str(error)) from error
-    run.path = run.path.absolute()
-    run.write_meta({"command": [script, *arguments], "state": "running"})
-    with _own_output(as_json) as output:
-        try:
+    if not is_first_rank():
+        with _own_streams(as_json), _script_encoding():
+            return run_counted(script, list(arguments), steps).exit_code
+    run = _run_folder(folder, [script, *arguments])
+    with _own_streams(as_json) as (output, errors):
+        with _script_encoding():
             watched = run_watched(
                 script, list(arguments), run, every=every, needs_lag=needs_lag, steps=steps
             )
-        except ScriptError as error:
-            raise click.UsageError(str(error)) from error
+        if watched.forked:
+            return watched.outcome.exit_code
         from gradreach.script.conclusion import conclude
 
         story = conclude(watched, run)
-        with contextlib.suppress(BrokenPipeError):
-            sys.stderr.write(story.text)
-            if as_json:
-                output.write(story.json + "\n")
-                output.flush()
+        _write(errors, story.text)
+        if as_json:
+            _write(output, story.json + "\n")
+        if not _flushed():
+            return watched.outcome.exit_code or READER_GONE
+    if is_one_of_many():
+        # The launcher would take any other code for a crash and end the other ranks for it.
+        return watched.outcome.exit_code
     return story.exit_code
 
 
+def _run_folder(folder: Path | None, command: list[str]) -> RunFolder:
+    """Make the run folder, before anything of the script runs."""
+    try:
+        run = RunFolder.fresh(Path(command[0]).stem) if folder is None else RunFolder(folder)
+        # A relative folder must not follow the script when it changes the working directory.
+        run.path = run.path.absolute()
+        run.write_meta({"command": command, "state": "running"})
+    except (RunFolderError, WriteError) as error:
+        raise click.UsageError(str(error)) from error
+    return run
+
+
 @contextlib.contextmanager
-def _own_output(as_json: bool) -> Iterator[TextIO]:
-    """With ``--json``, keep standard output for ourselves and send the script's to stderr."""
+def _own_streams(as_json: bool) -> Iterator[tuple[TextIO | None, TextIO | None]]:
+    """Yield standard output and error as they are now, whatever the script makes of them.
+
+    With ``--json``, standard output is kept for ourselves and the script's goes to standard
+    error, also what it writes from C and from its own children.
+    """
+    errors = sys.stderr
     if not as_json:
-        yield sys.stdout
+        yield sys.stdout, errors
         return
+    if sys.stdout is None or sys.stderr is None:
+        raise click.UsageError("--json needs both standard output and standard error open")
     sys.stdout.flush()
     own = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     try:
-        yield own
+        yield own, errors
     finally:
-        sys.stdout.flush()
-        own.close()
+        with contextlib.suppress(OSError):
+            own.close()
+
+
+@contextlib.contextmanager
+def _script_encoding() -> Iterator[None]:
+    """Give the script the error handlers its streams would have had, then ours again.
+
+    We write the nearest character to a terminal that lacks one; the script must fail as it
+    would without us.
+    """
+    given = [(stream, stream.errors) for stream in (sys.stdout, sys.stderr) if stream is not None]
+    plain = "strict" if sys.stdin is None else sys.stdin.errors
+    for stream, handler in given:
+        if (handler or "").startswith("gradreach"):
+            _set_errors(stream, plain if stream is sys.stdout else "backslashreplace")
+    try:
+        yield
+    finally:
+        for stream, handler in given:
+            _set_errors(stream, handler)
+
+
+def _set_errors(stream: TextIO, handler: str | None) -> None:
+    with contextlib.suppress(AttributeError, ValueError, OSError):  # replaced, or closed
+        if stream.errors != handler:
+            stream.reconfigure(errors=handler)  # type: ignore[attr-defined]
+
+
+def _write(stream: TextIO | None, text: str) -> None:
+    """Write where we can: the script may have closed it, its reader may have gone."""
+    if stream is not None:
+        with contextlib.suppress(OSError, ValueError):
+            stream.write(text)
+            stream.flush()
+
+
+def _flushed() -> bool:
+    """Whether what the script wrote last could be written; what could not is thrown away."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except ValueError:  # the script has closed it
+        sys.stdout = sys.__stdout__
+    except OSError:
+        with contextlib.suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())
+            os.close(nowhere)
+        return False
+    return True

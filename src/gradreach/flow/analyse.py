@@ -43,6 +43,10 @@ def analyse(
     blind: list[BlindSpot] = []
     for name, own in by_module.items():
         kind = class_name(own[0].module)
+        lost = [arrival.lost for call in own for arrival in call.arrivals() if arrival.lost]
+        if lost:
+            blind.append(BlindSpot(name, kind, f"its gradient could not be copied ({lost[0]})"))
+            continue
         if not any(call.reached for call in own):
             blind.append(BlindSpot(name, kind, "no gradient of the loss reaches it"))
             continue
@@ -70,9 +74,6 @@ def _module_flows(
             "the loss contains a gradient of a gradient (create_graph), whose path through time "
             "is not measured"
         )
-    for arrival in (arrival for call in calls for arrival in call.arrivals()):
-        if arrival.lost is not None:
-            raise NotMeasurableError(f"its gradient could not be copied ({arrival.lost})")
     results: list[Swept] = []
     # A chain no gradient reaches is another use of the layer: an evaluation, say.
     chains = [chain for chain in chains_of(calls) if any(call.reached for call in chain.calls)]

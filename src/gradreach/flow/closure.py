@@ -74,7 +74,8 @@ def check_closure(results: list[Swept], gradients: dict[int, Tensor | None]) -> 
         for place, contributions in result.contributions.items():
             tensors |= dict(result.track.tapes(*place)[0].weights.named())
             for name, contribution in contributions.items():
-                sums[name] = sums.get(name, 0) + contribution.total
+                own = contribution.total
+                sums[name] = sums[name] + own if name in sums else own
     opinions: dict[str, Tensor] | None = None
     for name, total in sums.items():
         tolerance = TOLERANCE[tensors[name].dtype]

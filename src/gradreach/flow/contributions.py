@@ -82,15 +82,21 @@ def _weight(delta: Steps, values: Tensor, rows: int) -> Contribution:
 
 def _comparable(total: Tensor) -> Tensor:
     """Return Σc in a size whose products neither underflow nor overflow."""
-    peak = float(total.abs().max()) if total.numel() else 1.0
+    peak = _peak(total)
     return total if SAFE < peak < 1 / SAFE or not peak > 0 else total / peak
+
+
+def _peak(total: Tensor) -> float:
+    """Return the largest magnitude, without a copy of the weight's size."""
+    low, high = total.aminmax() if total.numel() else (torch.ones(()), torch.ones(()))
+    return max(abs(float(low)), abs(float(high)))
 
 
 def _shares(along: Tensor, total: Tensor) -> Tensor:
     """Return ⟨c_k, Σc⟩/‖Σc‖² from ⟨c_k, direction⟩; NaN (0/0) where the sum is 0."""
     direction = _comparable(total)
     norm = total_norm(direction)
-    peak = 1.0 if direction is total else float(total.abs().max())
+    peak = 1.0 if direction is total else _peak(total)
     return along / (norm * norm * peak)
 
 

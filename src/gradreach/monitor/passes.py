@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary, WeakSet
 import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
-from torch.utils.hooks import RemovableHandle, unserializable_hook
+from torch.utils.hooks import RemovableHandle
 
 from gradreach.flow.sources.calls import CellCall, FusedCall, RecordedCall
 from gradreach.flow.sources.recorder import Recorder
@@ -273,6 +273,9 @@ class PassWatch:
                     break
         return any(module in self._heartbeats for module in new)
 
-    @unserializable_hook  # torch warns when it pickles a tensor with any other hook
     def _beat(self, gradient: Tensor) -> None:
         self.guard(self._begin)
+
+
+# Or torch warns when a weight is handed to another process that the hook stays behind.
+PassWatch._beat.__torch_unserializable__ = True  # type: ignore[attr-defined]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -16,6 +17,7 @@ from gradreach.monitor.cadence import Cadence
 from gradreach.monitor.passes import PassWatch, SampledPass
 from gradreach.records import BlindSpot, Finding, GradientFlow
 from gradreach.records.sighting import Sighting
+from gradreach.runs.files import WriteError
 from gradreach.runs.folder import RunFolder
 
 __all__ = ["Session", "SessionOptions"]
@@ -54,8 +56,8 @@ class Session:
         self.sightings: dict[tuple[str, str], Sighting] = {}
         self.flows: list[tuple[int, GradientFlow]] = []  # (step, flow), first and latest ones
         self.blind: dict[str, BlindSpot] = {}
-        self.started = time.perf_counter()
         self.trouble: str | None = None
+        self.unwritten: str | None = None  # why the run folder could not be written
         self.measured = 0  # samples in which at least one layer could be measured
 
     def start(self) -> None:
@@ -65,25 +67,13 @@ class Session:
     def stop(self) -> None:
         """End the watch; what was found stays."""
         self.watch.stop()
-        self.blind |= {name: spot for name, spot in self.watch.names.blind.items()}
-        fault = self.watch.fault
-        if fault is not None:
-            self.trouble = "".join(traceback.format_exception(fault))
-
-    @property
-    def seconds(self) -> float:
-        """Time from the start of the watch."""
-        return time.perf_counter() - self.started
-
-    @property
-    def share(self) -> float:
-        """Share of the run's time that watching took."""
-        return self.watch.seconds / max(self.seconds, 1e-9)
+        self.blind |= dict(self.watch.names.blind)
+        self.trouble = self.watch.fault
 
     def take(self, sampled: SampledPass) -> None:
         """Analyse one sampled pass, and write what came of it."""
         started = time.perf_counter()
-        with torch.no_grad():
+        with torch.no_grad(), plain_defaults():
             layers, blind = analyse(sampled.calls, sampled.gradients, LAG_PROBES, seed=0)
         blind += [BlindSpot(name, "module", reason) for name, reason in sampled.failures.items()]
         self.blind |= {spot.module: spot for spot in blind}
@@ -101,12 +91,22 @@ class Session:
         self.measured += bool(layers)
         if not layers:
             return
-        self.folder.write_flow(sampled.number, flow.to_dict())
         # The large arrays of every sample would fill the memory of a long run.
-        self.flows = [*self.flows[:1], (sampled.step, GradientFlow.from_dict(flow.to_dict()))]
+        plain = flow.to_dict()
+        self.flows = [*self.flows[:1], (sampled.step, GradientFlow.from_dict(plain))]
         for finding in diagnose(flow, self.options.needs_lag):
             self.see(finding, sampled.step)
-        self.folder.write_findings([sighting.to_dict() for sighting in self.ordered()])
+        self._write(sampled.number, plain)
+
+    def _write(self, number: int, flow: dict[str, Any]) -> None:
+        """Write a sample; a full disk ends the writing, not the watch."""
+        if self.unwritten is not None:
+            return
+        try:
+            self.folder.write_flow(number, flow)
+            self.folder.write_findings([sighting.to_dict() for sighting in self.ordered()])
+        except WriteError as error:
+            self.unwritten = str(error)
 
     def see(self, finding: Finding, step: int) -> None:
         """Note a finding, or that it was seen again."""
@@ -121,3 +121,29 @@ class Session:
     def _count(self, steps: int) -> None:
         if self.options.steps is not None and steps >= self.options.steps:
             self.enough()
+
+
+@contextmanager
+def plain_defaults() -> Iterator[None]:
+    """Undo for a while what a script may have set for its own tensors: default type and device.
+
+    Example:
+        >>> torch.set_default_dtype(torch.float64)
+        >>> with plain_defaults():
+        ...     torch.zeros(1).dtype
+        torch.float32
+        >>> torch.zeros(1).dtype
+        torch.float64
+        >>> torch.set_default_dtype(torch.float32)
+    """
+    dtype = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.device("cpu"), torch.autocast("cpu", enabled=False):
+            if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+                yield
+                return
+            with torch.autocast("cuda", enabled=False):
+                yield
+    finally:
+        torch.set_default_dtype(dtype)

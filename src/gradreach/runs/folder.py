@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Mapping
@@ -37,18 +38,16 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            if path.exists() and any(path.iterdir()):
+            path.mkdir(parents=True, exist_ok=True)
+            if any(path.iterdir()):
                 raise RunFolderError(
                     f"the run folder '{path}' is not empty: name another one with --run"
                 )
-            (path / "flows").mkdir(parents=True, exist_ok=True)
+            (path / "flows").mkdir()
         except RunFolderError:
             raise
-        except OSError as error:
-            raise RunFolderError(
-                f"the run folder '{path}' cannot be made ({error.strerror}): name another one "
-                "with --run"
-            ) from error
+        except (OSError, ValueError) as error:
+            raise _refused(path, error) from error
 
     @classmethod
     def fresh(cls, name: str, parent: Path = Path("gradreach-runs")) -> RunFolder:
@@ -56,11 +55,21 @@ class RunFolder:
         # A path is never built from a user's string as it is.
         safe = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:40] or "run"
         stamp = time.strftime("%Y%m%d-%H%M%S")
-        for count in range(1, 1000):
-            path = parent / (f"{safe}-{stamp}" + (f"-{count}" if count > 1 else ""))
-            if not path.exists():
-                return cls(path)
-        raise RunFolderError(f"no free name for a run folder in '{parent}'")
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            for count in range(1, 1000):
+                path = parent / (f"{safe}-{stamp}" + (f"-{count}" if count > 1 else ""))
+                # Two runs may begin in the same second: whoever makes the folder has it.
+                with contextlib.suppress(FileExistsError):
+                    path.mkdir()
+                    return cls(path)
+        except RunFolderError:
+            raise
+        except OSError as error:
+            raise _refused(parent, error) from error
+        raise RunFolderError(
+            f"no free name for a run folder in '{parent}': name another one with --run"
+        )
 
     @classmethod
     def opened(cls, path: Path) -> RunFolder:
@@ -99,3 +108,10 @@ class RunFolder:
             return loads((self.path / name).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise RunFolderError(f"'{self.path / name}' cannot be read: {error}") from error
+
+
+def _refused(path: Path, error: OSError | ValueError) -> RunFolderError:
+    reason = getattr(error, "strerror", None) or error  # ValueError: a NUL character in the path
+    return RunFolderError(
+        f"the run folder '{path}' cannot be made ({reason}): name another one with --run"
+    )

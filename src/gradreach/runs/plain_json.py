@@ -18,7 +18,11 @@ def dumps(value: Any, *, indent: int | None = None) -> str:
         >>> dumps({"loss": float("nan"), "name": "NaN"})
         '{"loss": {"$float": "NaN"}, "name": "NaN"}'
     """
-    return json.dumps(_tagged(value), allow_nan=False, ensure_ascii=False, indent=indent)
+    tagged = _tagged(value)
+    text = json.dumps(tagged, allow_nan=False, ensure_ascii=False, indent=indent)
+    if text.isascii() or _is_unicode(text):
+        return text
+    return json.dumps(tagged, allow_nan=False, ensure_ascii=True, indent=indent)
 
 
 def loads(text: str) -> Any:
@@ -44,3 +48,12 @@ def _tagged(value: Any) -> Any:
 
 def _untagged(found: dict[str, Any]) -> Any:
     return float(found[TAG]) if found.keys() == {TAG} else found
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it can be written: a file name that is no UTF-8 comes as lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

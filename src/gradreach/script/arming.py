@@ -7,6 +7,7 @@ Importing torch earlier would fix its thread pool before a script that sets
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib.abc import Loader, MetaPathFinder
@@ -17,7 +18,10 @@ __all__ = ["after_import"]
 
 
 def after_import(name: str, act: Callable[[], None]) -> None:
-    """Call ``act`` once the module of this name has been imported; now, if it already is."""
+    """Call ``act`` once the module of this name has been imported; now, if it already is.
+
+    Only in this process: a child forked before the import imports for itself.
+    """
     if name in sys.modules:
         act()
         return
@@ -25,21 +29,36 @@ def after_import(name: str, act: Callable[[], None]) -> None:
 
 
 class _Finder(MetaPathFinder):
-    """Finds the module as the import system would, and lends it a loader that tells us."""
+    """Finds the module as the import system would, and lends it a loader that tells us.
+
+    Scripts also look modules up without importing them (``importlib.util.find_spec``); the
+    finder stays until the import has succeeded.
+    """
 
     def __init__(self, name: str, act: Callable[[], None]) -> None:
         self.name, self.act = name, act
+        self._process, self._searching = os.getpid(), False
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname != self.name:
+        if fullname != self.name or self._searching:
             return None
-        sys.meta_path.remove(self)  # once; and the search below must not find us again
-        spec = importlib.util.find_spec(fullname)
+        self._searching = True
+        try:
+            spec = importlib.util.find_spec(fullname)
+        finally:
+            self._searching = False
         if spec is not None and spec.loader is not None:
-            spec.loader = _Loader(spec.loader, self.act)
+            spec.loader = _Loader(spec.loader, self.imported)
         return spec
+
+    def imported(self) -> None:
+        """Act, and look for no further import."""
+        if self in sys.meta_path:
+            sys.meta_path.remove(self)
+        if os.getpid() == self._process:
+            self.act()
 
 
 class _Loader(Loader):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import platform
 import textwrap
+import time
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from gradreach import __version__
-from gradreach.records import BlindSpot
 from gradreach.records.sighting import Sighting
 from gradreach.runs.files import WriteError
 from gradreach.runs.folder import RunFolder
@@ -38,24 +39,35 @@ def conclude(run: WatchedRun, folder: RunFolder) -> Conclusion:
     The exit code is the script's own where that is not 0; else 1 where a finding of severity
     warning or error was seen, 3 where nothing could be measured, 0 otherwise.
     """
-    why = _why_nothing(run)
+    begun = time.perf_counter()
     sightings = run.session.ordered() if run.session is not None else []
+    why = _why_nothing(run)
     code = _exit_code(run, sightings, why)
+    findings = [sighting.to_dict() for sighting in sightings]
+    complaint, reported = None, False
+    try:
+        folder.write_findings(findings)
+        if run.session is not None and run.session.flows:
+            _write_report(run, folder, sightings)
+            reported = True
+    except WriteError as error:
+        complaint = str(error)
+    except Exception:  # noqa: BLE001  the script has ended well, and its exit code stands
+        run.trouble = run.trouble or traceback.format_exc()
+    if run.session is not None:
+        run.session.watch.guard.charge(time.perf_counter() - begun)
     meta = _meta(run, why, code)
-    lines = [_rule("gradreach")]
     try:
         folder.write_meta(meta)
-        folder.write_findings([sighting.to_dict() for sighting in sightings])
-        if run.session is not None and run.session.flows:
-            _write_report(run, folder, sightings, meta)
-            lines += list(_story(run, sightings, why))
-            lines.append(f"Report: {_shown(folder)}")
-        else:
-            lines += list(_story(run, sightings, why))
     except WriteError as error:
-        lines += [*_story(run, sightings, why), str(error)]
-    whole = {**meta, "findings": [sighting.to_dict() for sighting in sightings]}
-    return Conclusion("\n".join(lines) + "\n", dumps(whole), code)
+        complaint = complaint or str(error)
+    lines = [_rule("gradreach"), *_story(run, sightings, why)]
+    complaint = complaint or (run.session.unwritten if run.session is not None else None)
+    if complaint is not None:
+        lines += _wrapped(f"Records are missing: {complaint}.")
+    if reported:
+        lines.append(f"Report: {folder.report}")
+    return Conclusion("\n".join(lines) + "\n", dumps({**meta, "findings": findings}), code)
 
 
 def _exit_code(run: WatchedRun, sightings: list[Sighting], why: str | None) -> int:
@@ -69,12 +81,12 @@ def _exit_code(run: WatchedRun, sightings: list[Sighting], why: str | None) -> i
 def _why_nothing(run: WatchedRun) -> str | None:
     """Say why no pass was measured, or return ``None`` where one was."""
     session = run.session
-    if session is None:
-        if run.trouble:
-            return "gradreach could not start its watch; please report this"
-        return "the script never imported torch (or this process is not rank 0)"
-    if session.measured:
+    if session is not None and session.measured:
         return None
+    if run.trouble:
+        return "gradreach itself failed"
+    if session is None:
+        return "the script never imported torch"
     if session.blind:
         return "; ".join(str(spot) for spot in session.blind.values())
     if not session.watch.names:
@@ -92,7 +104,10 @@ def _meta(run: WatchedRun, why: str | None, code: int) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "state": "stopped" if outcome.stopped else "ended",
         "command": run.command,
-        "script": {"exit_code": outcome.exit_code, "signal": None},
+        "script": {
+            "exit_code": outcome.exit_code,
+            "signal": "SIGINT" if outcome.interrupted else None,
+        },
         "exit_code": code,
         "not_measured": why,
         "seconds": run.seconds,
@@ -109,7 +124,7 @@ def _meta(run: WatchedRun, why: str | None, code: int) -> dict[str, Any]:
             "samples": session.watch.samples,
             "sampled_every": session.watch.cadence.every,
             "watching_seconds": session.watch.seconds,
-            "watching_share": session.share,
+            "watching_share": _share(run),
             "blind": [spot.to_dict() for spot in session.blind.values()],
         }
     return meta
@@ -118,7 +133,9 @@ def _meta(run: WatchedRun, why: str | None, code: int) -> dict[str, Any]:
 def _story(run: WatchedRun, sightings: list[Sighting], why: str | None) -> Iterator[str]:
     """Yield the lines for the terminal."""
     outcome, session = run.outcome, run.session
-    if outcome.exit_code:
+    if outcome.interrupted:
+        yield f"The script was interrupted{outcome.place and f' at {outcome.place}'}."
+    elif outcome.exit_code:
         yield f"The script ended with exit code {outcome.exit_code}."
     if outcome.stopped:
         yield "The script was stopped after the steps asked for."
@@ -133,14 +150,17 @@ def _story(run: WatchedRun, sightings: list[Sighting], why: str | None) -> Itera
         step, flow = session.flows[-1]
         yield f"Gradient flow at step {step}:"
         yield flow.table(WIDTH)
-    if session is not None and session.watch.samples:
+    if session is not None and session.measured:
         yield from _wrapped(_effort(run))
     if run.trouble:
-        last = run.trouble.strip().splitlines()[-1]
         yield from _wrapped(
-            f"gradreach itself failed and switched its watch off ({last}); the script was not "
-            "disturbed. The traceback is in meta.json."
+            f"gradreach itself failed and switched its watch off ({_last_line(run.trouble)}); the "
+            "script was not disturbed. The traceback is in meta.json; please report it."
         )
+
+
+def _last_line(trouble: str) -> str:
+    return trouble.strip().splitlines()[-1]
 
 
 def _sighting_lines(sighting: Sighting) -> Iterator[str]:
@@ -159,30 +179,35 @@ def _effort(run: WatchedRun) -> str:
     session = run.session
     assert session is not None
     watch = session.watch
-    every = watch.cadence.every
     return (
         f"Watched {watch.passes} backward passes in {run.seconds:.1f} s, measured {watch.samples} "
-        f"(the first {watch.cadence.first}, then one of {every}); watching took "
-        f"{watch.seconds:.2f} s, {100 * session.share:.1f} % of the time."
+        f"({watch.cadence}); watching took {watch.seconds:.2f} s, {100 * _share(run):.1f} % on "
+        "top of the script's own time."
     )
 
 
-def _write_report(
-    run: WatchedRun, folder: RunFolder, sightings: list[Sighting], meta: dict[str, Any]
-) -> None:
+def _share(run: WatchedRun) -> float:
+    """Return the time that watching took, by the time that the script would have taken alone."""
+    assert run.session is not None
+    spent = run.session.watch.seconds
+    return spent / max(run.seconds - spent, 1e-3)
+
+
+def _write_report(run: WatchedRun, folder: RunFolder, sightings: list[Sighting]) -> None:
     """Write the report; it needs jinja2, which is imported only now."""
     from gradreach.report.run_report import write_run_report
 
     session = run.session
     assert session is not None
-    notes = [f"Command: {' '.join(run.command)}.", _effort(run)]
-    spots = [BlindSpot(**spot) for spot in meta["blind"]]
-    notes += [f"Not measured: {spot}." for spot in spots]
-    write_run_report(folder.report, run.command[0], sightings, session.flows, notes)
+    notes = [f"Command: {' '.join(map(_readable, run.command))}.", _effort(run)]
+    notes += [f"Not measured: {spot}." for spot in session.blind.values()]
+    name = _readable(run.command[0])
+    write_run_report(folder.report, name, sightings, session.flows, notes)
 
 
-def _shown(folder: RunFolder) -> str:
-    return str(folder.report)
+def _readable(name: str) -> str:
+    """Return a file name as text; one that is no UTF-8 cannot be written as it is."""
+    return name.encode("utf-8", "replace").decode()
 
 
 def _wrapped(text: str, indent: str = "") -> list[str]:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
+import os
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import CodeType, ModuleType
 
 from gradreach.errors import GradreachError
+from gradreach.script.traceback_cut import last_line, without_ours
 
-PACKAGE = str(Path(__file__).resolve().parent.parent)  # frames below it are ours
+__all__ = ["Outcome", "ScriptError", "StopScript", "check_script", "run_script"]
 
-__all__ = ["Outcome", "ScriptError", "StopScript", "run_script"]
+INTERRUPTED = 130  # as a shell reports a death by SIGINT
 
 
 class ScriptError(GradreachError):
@@ -30,20 +34,49 @@ class Outcome:
 
     Args:
         exit_code: What Python would have exited with.
-        error: The exception that ended it, if one did.
         stopped: It was ended early, on request.
+        interrupted: It was ended by Ctrl-C; ``place`` is where it then stood.
+        told: What the exceptions said that ended it, the last first: the exceptions themselves
+            would keep everything alive that its functions hold.
     """
 
     exit_code: int
-    error: BaseException | None = None
     stopped: bool = False
+    interrupted: bool = False
+    place: str = ""
+    told: tuple[str, ...] = ()
 
 
 class _ScriptLoader(SourceFileLoader):
     """Loads the script without leaving a ``.pyc`` beside it, as Python does for scripts."""
 
-    def get_code(self, fullname: str):  # type: ignore[no-untyped-def]
+    def get_code(self, fullname: str) -> CodeType | None:
         return self.source_to_code(self.get_data(self.path), self.path)
+
+
+def check_script(script: str) -> None:
+    """Refuse a path that no script can be read from.
+
+    Raises:
+        ScriptError: There is no such file, or it cannot be read.
+
+    Example:
+        >>> check_script("no-such-file.py")
+        Traceback (most recent call last):
+        gradreach.script.runner.ScriptError: the script 'no-such-file.py' does not exist: name a \
+Python file
+    """
+    path = Path(script)
+    try:
+        with path.open("rb"):
+            return
+    except FileNotFoundError:
+        what = "does not exist"
+    except IsADirectoryError:
+        what = "is a folder"
+    except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
+        what = f"cannot be read ({getattr(error, 'strerror', None) or error})"
+    raise ScriptError(f"the script '{script}' {what}: name a Python file")
 
 
 def run_script(script: str, arguments: list[str]) -> Outcome:
@@ -56,30 +89,34 @@ def run_script(script: str, arguments: list[str]) -> Outcome:
         script: Path as the user typed it. arguments: what follows it.
 
     Raises:
-        ScriptError: There is no such file, or it is not Python source.
+        ScriptError: There is no such file, or it cannot be read.
     """
-    path = Path(script)
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise ScriptError(f"the script '{script}' {what}: name a Python file")
-    absolute = str(path.absolute())
+    check_script(script)
+    # Not normalised: Python does not either, and `__file__` may be printed or compared.
+    absolute = os.path.join(os.getcwd(), script)  # noqa: PTH109, PTH118
     loader = _ScriptLoader("__main__", absolute)
     main = ModuleType("__main__")
     main.__file__, main.__loader__, main.__spec__ = absolute, loader, None
     main.__dict__.update(__builtins__=builtins, __package__=None, __cached__=None)
+    main.__dict__.setdefault("__annotations__", {})
     sys.argv = [script, *arguments]
     if not sys.flags.safe_path:
-        sys.path[0] = str(path.resolve().parent)
+        sys.path[0] = str(Path(script).resolve().parent)
     sys.modules["__main__"] = main
     try:
         loader.exec_module(main)
     except StopScript:
         return Outcome(0, stopped=True)
     except SystemExit as end:
-        return Outcome(_exit_code(end), error=end)
+        return Outcome(_exit_code(end), told=tuple(_told(end)))
     except BaseException as error:  # noqa: BLE001  shown and passed on as an exit code
-        _show(error, absolute)
-        return Outcome(130 if isinstance(error, KeyboardInterrupt) else 1, error=error)
+        interrupted = isinstance(error, KeyboardInterrupt)
+        place = last_line(error.__traceback__, absolute) if interrupted else ""
+        # A traceback of wherever Ctrl-C happened to strike helps nobody; the place is told.
+        if not interrupted or sys.excepthook is not sys.__excepthook__:
+            _show(error, absolute)
+        code = INTERRUPTED if interrupted else 1
+        return Outcome(code, False, interrupted, place, tuple(_told(error)))
     return Outcome(0)
 
 
@@ -88,31 +125,31 @@ def _exit_code(end: SystemExit) -> int:
         return 0
     if isinstance(end.code, int):
         return end.code & 0xFF
-    sys.stderr.write(f"{end.code}\n")
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # standard error is closed
+        sys.stderr.write(f"{end.code}\n")
     return 1
+
+
+def _told(error: BaseException | None) -> Iterator[str]:
+    """Yield what an exception and those it arose from say."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield f"{type(error).__name__}: {error}"
+        error = error.__cause__ or error.__context__
 
 
 def _show(error: BaseException, script: str) -> None:
     """Show an exception by the script's own excepthook, without frames of ours."""
-    sys.stdout.flush()
-    own = _without_ours(error.__traceback__, script)
-    sys.excepthook(type(error), error.with_traceback(own), own)
-
-
-def _without_ours(trace: TracebackType | None, script: str) -> TracebackType | None:
-    """Return the frames from the script's own on, less those of this package.
-
-    A script that does not compile has no frame of its own, and Python shows none for it.
-    """
-    frames: list[TracebackType] = []
-    inside = False
-    while trace is not None:
-        name = trace.tb_frame.f_code.co_filename
-        inside = inside or name == script
-        if inside and not name.startswith(PACKAGE):
-            frames.append(trace)
-        trace = trace.tb_next
-    shown: TracebackType | None = None
-    for frame in reversed(frames):
-        shown = TracebackType(shown, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
-    return shown
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # a closed pipe, or no stdout
+        sys.stdout.flush()
+    without_ours(error, script)
+    try:
+        sys.excepthook(type(error), error, error.__traceback__)
+    except BaseException as failure:  # noqa: BLE001  as Python does: both are shown
+        without_ours(failure, script)
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            sys.stderr.write("Error in sys.excepthook:\n")
+            sys.__excepthook__(type(failure), failure, failure.__traceback__)
+            sys.stderr.write("\nOriginal exception was:\n")
+            sys.__excepthook__(type(error), error, error.__traceback__)

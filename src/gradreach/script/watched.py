@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 import traceback
 from dataclasses import dataclass, field
@@ -16,7 +15,9 @@ from gradreach.script.runner import Outcome, StopScript, run_script
 if TYPE_CHECKING:  # importing the session imports torch
     from gradreach.monitor.session import Session
 
-__all__ = ["WatchedRun", "run_watched"]
+__all__ = ["WatchedRun", "run_counted", "run_watched"]
+
+CRASHES = ("graph a second time", "modified by an inplace operation")  # in torch's own words
 
 
 @dataclass
@@ -24,8 +25,11 @@ class WatchedRun:
     """A script that ran, and what was seen of it.
 
     Args:
+        seconds: Wall time of the script, our own work in it included.
         session: The watch, or ``None`` where the script never imported torch.
         trouble: What went wrong on our side, as a traceback, or ``None``.
+        forked: This is a child that the script forked and that came back from it: what there is
+            to say is said by its parent.
     """
 
     outcome: Outcome
@@ -33,6 +37,7 @@ class WatchedRun:
     session: Session | None
     trouble: str | None = None
     command: list[str] = field(default_factory=list)
+    forked: bool = False
 
 
 def run_watched(
@@ -46,8 +51,6 @@ def run_watched(
 ) -> WatchedRun:
     """Run a script as ``python SCRIPT ARGS…`` would, and watch its recurrent layers.
 
-    Under ``torchrun`` only rank 0 is watched; the others run as they are.
-
     Raises:
         ScriptError: There is no such script.
     """
@@ -55,28 +58,50 @@ def run_watched(
     troubles: list[str] = []
 
     def arm() -> None:
+        begun = time.perf_counter()
         try:
             from gradreach.monitor.session import Session, SessionOptions
 
             session = Session(folder, SessionOptions(every, needs_lag, steps), _enough)
             session.start()
+            session.watch.guard.charge(time.perf_counter() - begun)
             sessions.append(session)
         except Exception:  # noqa: BLE001  never into the user's import of torch
             troubles.append(traceback.format_exc())
 
-    if os.environ.get("RANK", "0") == "0":
-        after_import("torch", arm)
+    process = os.getpid()
+    after_import("torch", arm)
     started = time.perf_counter()
     outcome = run_script(script, arguments)
     seconds = time.perf_counter() - started
     session = sessions[0] if sessions else None
+    if os.getpid() != process:
+        return WatchedRun(outcome, seconds, None, forked=True)
     if session is not None:
-        session.stop()
-        if session.trouble:
-            troubles.append(session.trouble)
-        _explain_crash(session, outcome)
+        try:
+            session.stop()
+            _explain_crash(session, outcome)
+        except Exception:  # noqa: BLE001  the script has ended well, and its exit code stands
+            troubles.append(traceback.format_exc())
+        troubles += [] if session.trouble is None else [session.trouble]
     trouble = troubles[0] if troubles else None
     return WatchedRun(outcome, seconds, session, trouble, [script, *arguments])
+
+
+def run_counted(script: str, arguments: list[str], steps: int | None) -> Outcome:
+    """Run a script unwatched, as a further rank of a distributed run; only count its steps.
+
+    All ranks must stop after the same step, or one would wait for the others for ever.
+    """
+
+    def count() -> None:
+        from gradreach.monitor.steps import StepCount
+
+        StepCount(lambda optimizer, done: _enough() if steps and done >= steps else None)
+
+    if steps is not None:
+        after_import("torch", count)
+    return run_script(script, arguments)
 
 
 def _enough() -> None:
@@ -86,16 +111,15 @@ def _enough() -> None:
 
 def _explain_crash(session: Session, outcome: Outcome) -> None:
     """Say what a state carried over without detach had to do with the end of the script."""
-    carried = session.watch.carried.found
-    if carried is None:
+    carried = session.watch.carried
+    crashed = any(words in told for words in CRASHES for told in outcome.told)
+    # Once may be meant: a window of two passes that share their graph. Twice in a row it grows.
+    if carried.found is None or not (crashed or carried.times > 1):
         return
     from gradreach.diagnosis.rules.growing_graph import growing_graph
 
-    told = str(outcome.error or "")
-    crashed = "graph a second time" in told or "modified by an inplace operation" in told
-    finding = growing_graph(
-        carried.layer, carried.file, carried.line, carried.source, crashed=crashed
+    found = carried.found
+    session.see(
+        growing_graph(found.layer, found.file, found.line, found.source, crashed=crashed),
+        session.watch.steps,
     )
-    session.see(finding, session.watch.steps)
-    session.folder.write_findings([sighting.to_dict() for sighting in session.ordered()])
-    sys.stderr.flush()

@@ -41,4 +41,4 @@ class Arrival:
                 own = gradient.detach().clone()
                 self.gradient = own if self.gradient is None else self.gradient + own
             except Exception as error:  # noqa: BLE001  out of memory must not end the user's pass
-                self.lost = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+                self.lost = type(error).__name__

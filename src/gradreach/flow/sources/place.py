@@ -46,7 +46,7 @@ class Place:
         """Mark the place of a tensor; ``None`` where it is on no graph."""
         if tensor.grad_fn is None:
             return None
-        remarks: dict[str, Any] = tensor.grad_fn.metadata
+        remarks: Any = tensor.grad_fn.metadata  # a dict; torch's stub takes it for a method
         return cls(remarks.setdefault(KEY, _Mark()), tensor.output_nr)
 
     @property

@@ -21,6 +21,7 @@ class WeightGradients:
     def __init__(self, weights: Iterable[Tensor]) -> None:
         self.by_id: dict[int, Tensor | None] = {}
         self._weights = list(weights)
+        self._lost: set[int] = set()
         self._handles: list[RemovableHandle] = []
 
     def __enter__(self) -> WeightGradients:
@@ -41,11 +42,14 @@ class WeightGradients:
         key = id(weight)
 
         def receive(gradient: Tensor) -> None:
+            if key in self._lost:
+                return
             try:
                 own, before = gradient.detach().clone(), self.by_id.get(key)
                 self.by_id[key] = own if before is None else before + own
             except Exception:  # noqa: BLE001  out of memory must not end the user's pass
-                self.by_id[key] = None
+                self.by_id[key] = None  # as of a weight that takes no gradient
+                self._lost.add(key)
 
         self._handles.append(weight.register_hook(receive))  # type: ignore[no-untyped-call]
 

@@ -46,6 +46,8 @@ def layer(profile: Any, **fields: Any) -> LayerFlow:
         "gates": {},
         "constant_tails": np.full(rows, steps),
         "tail_gradient_share": 0.0,
+        "tail_one_value": 1.0,
+        "tail_value_elsewhere": 0.0,
     }
     return LayerFlow(**(values | fields))
 

@@ -186,7 +186,7 @@ def layer_flows(
             "the state is changed between steps (masked, normalised), so that no lag profile can "
             "follow it; state gradients and contributions are exact"
         )
-    tails, inside = constant_tails(track)
+    tails = constant_tails(track)
     empty, flows = np.zeros(0), {}
     for place in sorted(result.hidden):
         name = track.layer_name(*place)
@@ -195,8 +195,10 @@ def layer_flows(
             "loss_steps": tuple(probe.step for probe in candidates),
             "notes": tuple(notes),
             "module": module,
-            "constant_tails": tails.cpu().numpy(),
-            "tail_gradient_share": inside,
+            "constant_tails": tails.starts.cpu().numpy(),
+            "tail_gradient_share": tails.gradient_share,
+            "tail_one_value": tails.one_value,
+            "tail_value_elsewhere": tails.elsewhere,
             "lag_profile": profiles[place].numpy() if place in profiles else empty,
             "own_lag_profile": own[place].numpy() if place in own else empty,
         }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -9,19 +11,33 @@ from gradreach.flow.norms import scaled_norm
 from gradreach.flow.track import Track
 from gradreach.kernels.time_axis import TimeAxis
 
-__all__ = ["constant_tails"]
+__all__ = ["Tails", "constant_tails"]
 
 
-def constant_tails(track: Track) -> tuple[Tensor, float]:
-    """Return where each sequence's input stops changing, and what enters from there on.
+@dataclass(frozen=True)
+class Tails:
+    """Where the sequences of a batch stop changing.
+
+    Args:
+        starts: ``(B,)`` int64, the first step of each tail on the whole axis in the order of the
+            sequence; the sequence's length where there is none.
+        gradient_share: Share of the norm of the arriving loss gradient that enters inside tails,
+            NaN where none arrives.
+        one_value: Share of the tails that hold the commonest of their values.
+        elsewhere: Share of the steps outside tails that have that value too.
+    """
+
+    starts: Tensor
+    gradient_share: float
+    one_value: float
+    elsewhere: float
+
+
+def constant_tails(track: Track) -> Tails:
+    """Find the constant tails of a module's input, and what enters there.
 
     A tail is at least two equal steps long: padding looks like that, an embedding of a
     padding token and a run of zeros alike. Dropout on the input hides it.
-
-    Returns:
-        ``(B,)`` int64, the first step of the tail on the whole axis in the order of the sequence
-        (the sequence's length where there is none); and the share of the norm of the arriving
-        loss gradient that enters inside tails, NaN where none arrives.
     """
     inputs = track.joined([tape.inputs.detach() for tape in track.tapes(0, 0)])
     lengths = track.lengths()
@@ -30,18 +46,39 @@ def constant_tails(track: Track) -> tuple[Tensor, float]:
     same = (inputs == last).all(-1) & (steps < lengths)  # (T, B)
     changed = (~same & (steps < lengths)).long() * (steps + 1)
     start = changed.amax(0)  # one after the last step that differs from the end
-    tails = torch.where(lengths - start >= 2, start, lengths)
-    entering = torch.zeros(inputs.shape[:2], dtype=torch.float64, device=inputs.device)
+    starts = torch.where(lengths - start >= 2, start, lengths)
+    entering = _entering(track, lengths)
+    inside = entering[(steps >= starts) & (steps < lengths)].sum()
+    total = float(entering.sum())
+    share = float(inside) / total if total != 0 else float("nan")
+    return Tails(starts, share, *_commonest(inputs, last[0], starts, lengths))
+
+
+def _commonest(
+    inputs: Tensor, last: Tensor, starts: Tensor, lengths: Tensor
+) -> tuple[float, float]:
+    """Return the share of tails with the commonest value, and how common it is outside them."""
+    ends = last[starts < lengths]
+    if not len(ends):
+        return float("nan"), float("nan")
+    values, counts = torch.unique(ends, dim=0, return_counts=True)
+    value = values[counts.argmax()]
+    outside = torch.arange(len(inputs), device=inputs.device)[:, None] < starts
+    alike = (inputs == value).all(-1) & outside
+    return float(counts.max()) / len(ends), float(alike.sum()) / max(int(outside.sum()), 1)
+
+
+def _entering(track: Track, lengths: Tensor) -> Tensor:
+    """Return the norm of the loss gradient that enters at each step and row, ``(T, B)``."""
+    entering = torch.zeros(track.steps, len(lengths), dtype=torch.float64, device=lengths.device)
     for name in ("output", "cell_output"):
         parts = [_norms(getattr(segment, name), segment.axis) for segment in track.segments]
         entering += track.joined(parts)
-    rows = torch.arange(len(lengths), device=inputs.device)
-    finals = [part for part in track.segments[-1].finals if part is not None]
-    for part in finals:
-        entering[(lengths - 1).clamp(min=0), rows] += scaled_norm(part).sum(0)
-    inside = entering[(steps >= tails) & (steps < lengths)].sum()
-    total = entering.sum()
-    return tails, float(inside / total) if float(total) != 0 else float("nan")
+    rows = torch.arange(len(lengths), device=lengths.device)
+    for part in track.segments[-1].finals:
+        if part is not None:
+            entering[(lengths - 1).clamp(min=0), rows] += scaled_norm(part).sum(0)
+    return entering
 
 
 def _norms(gradient: Tensor | None, axis: TimeAxis) -> Tensor:

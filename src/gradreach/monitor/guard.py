@@ -20,6 +20,7 @@ class Guard:
         on_fault: Called once, when something of ours has failed.
 
     Attributes:
+        aside: Seconds that the watch took elsewhere, once: to start and to report.
         fault: The traceback of that failure, as text: the exception itself would keep every
             tensor in its frames alive.
 
@@ -35,6 +36,7 @@ class Guard:
     def __init__(self, on_fault: Callable[[], None]) -> None:
         self.on_fault = on_fault
         self.fault: str | None = None
+        self.aside = 0.0
         self._seconds = 0.0
         self._since: float | None = None
 
@@ -42,10 +44,6 @@ class Guard:
     def seconds(self) -> float:
         """Time spent in here so far, also by the call that is running."""
         return self._seconds + (0.0 if self._since is None else time.perf_counter() - self._since)
-
-    def charge(self, seconds: float) -> None:
-        """Count time that was spent for the watch elsewhere."""
-        self._seconds += seconds
 
     def __call__(self, work: Callable[..., object], *args: Any) -> None:
         """Do some work; a call from within another one is not timed twice."""

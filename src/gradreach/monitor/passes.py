@@ -97,8 +97,8 @@ class PassWatch:
 
     @property
     def seconds(self) -> float:
-        """Time spent in here, the user's own work not counted."""
-        return self.guard.seconds
+        """Time that watching took, the user's own work not counted."""
+        return self.guard.seconds + self.guard.aside
 
     @property
     def fault(self) -> str | None:

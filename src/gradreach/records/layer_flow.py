@@ -20,7 +20,8 @@ CURVES = ("state_gradient_norms", "per_sample", "lag_profile", "own_lag_profile"
           "dead", "lengths", "constant_tails")  # fmt: skip
 MAPS = ("contributions", "shares")
 PLAIN = ("name", "module", "kind", "source", "dtype", "reverse", "hidden_size", "closure_error",
-         "closure_reference", "outside_gradient", "tail_gradient_share")  # fmt: skip
+         "closure_reference", "outside_gradient", "tail_gradient_share", "tail_one_value",
+         "tail_value_elsewhere")  # fmt: skip
 TUPLES = ("lag_probes", "loss_steps", "detached_steps", "transformed_steps", "notes")
 
 
@@ -63,6 +64,9 @@ class LayerFlow:
         constant_tails: ``(B,)`` the step of the module's input from which each sequence no longer
             changes, in the order of the sequence; its length where it changes to the end.
         tail_gradient_share: Share of the loss gradient that enters the module inside such tails.
+        tail_one_value: Share of the tails that hold the commonest of their values; NaN without
+            tails.
+        tail_value_elsewhere: Share of the steps outside tails that have that value too.
         nonfinite: The first NaN or infinity, if there was one.
     """
 
@@ -90,6 +94,8 @@ class LayerFlow:
     gates: Mapping[str, Gate]
     constant_tails: NDArray[np.int64]
     tail_gradient_share: float
+    tail_one_value: float = float("nan")
+    tail_value_elsewhere: float = float("nan")
     detached_steps: tuple[int, ...] = ()
     transformed_steps: tuple[int, ...] = ()
     nonfinite: NonFinite | None = None

@@ -55,7 +55,7 @@ def conclude(run: WatchedRun, folder: RunFolder) -> Conclusion:
     except Exception:  # noqa: BLE001  the script has ended well, and its exit code stands
         run.trouble = run.trouble or traceback.format_exc()
     if run.session is not None:
-        run.session.watch.guard.charge(time.perf_counter() - begun)
+        run.session.watch.guard.aside += time.perf_counter() - begun
     meta = _meta(run, why, code)
     try:
         folder.write_meta(meta)

@@ -64,7 +64,7 @@ def run_watched(
 
             session = Session(folder, SessionOptions(every, needs_lag, steps), _enough)
             session.start()
-            session.watch.guard.charge(time.perf_counter() - begun)
+            session.watch.guard.aside += time.perf_counter() - begun
             sessions.append(session)
         except Exception:  # noqa: BLE001  never into the user's import of torch
             troubles.append(traceback.format_exc())

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gradreach.diagnosis.rule import covers
 from gradreach.diagnosis.time_axes import time_axes
@@ -55,22 +54,10 @@ class ReadsPadding:
         return self._looks_like_padding(layer)
 
     def _looks_like_padding(self, layer: LayerFlow) -> bool:
-        """Whether the tails hold one value that the data itself hardly has.
-
-        A record that was saved and loaded has no inputs; there the tails alone decide.
-        """
-        if layer.tensors is None:
-            return True
-        inputs, lengths, starts = layer.tensors.inputs, layer.lengths, layer.constant_tails
-        rows = np.flatnonzero(starts < lengths)
-        last = inputs[lengths[rows] - 1, rows]  # (rows, I)
-        values, counts = np.unique(last, axis=0, return_counts=True)
-        if counts.max() < self.one_value * len(rows):
-            return False
-        steps = np.arange(len(inputs))[:, None]
-        outside: NDArray[np.bool_] = steps < starts
-        same = (inputs == values[counts.argmax()]).all(-1) & outside
-        return bool(same.sum() <= self.elsewhere * max(int(outside.sum()), 1))
+        """Whether the tails hold one value that the data itself hardly has."""
+        return (
+            layer.tail_one_value >= self.one_value and layer.tail_value_elsewhere <= self.elsewhere
+        )
 
     def _found(self, names: list[str], layer: LayerFlow) -> Finding:
         tails = layer.lengths - layer.constant_tails

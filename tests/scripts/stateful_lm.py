@@ -31,7 +31,9 @@ for kind in ("LSTM", "GRU"):  # two models, one after the other
         for at in range(0, 200, 20):
             state = None if state is None else repackage(state)
             logits, state = model(text[at : at + 20], state)
-            loss = nn.functional.cross_entropy(logits.flatten(0, 1), text[at + 1 : at + 21].flatten())
+            loss = nn.functional.cross_entropy(
+                logits.flatten(0, 1), text[at + 1 : at + 21].flatten()
+            )
             model.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 0.25)

@@ -51,7 +51,7 @@ def seeds() -> None:
     import torch
 
     random.seed(SEED)
-    np.random.seed(SEED % 2**32)  # noqa: NPY002  (what a tested user script would draw from)
+    np.random.seed(SEED % 2**32)
     torch.manual_seed(SEED)
 
 

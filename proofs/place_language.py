@@ -35,7 +35,7 @@ def run(cell: str, seed: int, steps: int) -> dict[str, Any]:
     """Run one training, watched, and return its table and its reaches."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "run"
-        options = ["--every", str(max(1, steps // 10)), "--run", str(place)]
+        options = ["--every", str(max(1, steps // 20)), "--run", str(place)]
         script = [str(ROOT / "examples" / "place_language.py"), "--cell", cell]
         command = [sys.executable, "-m", "gradreach", "diagnose", *options, *script,
                    "--seed", str(seed), "--steps", str(steps)]  # fmt: skip
@@ -54,22 +54,30 @@ def run(cell: str, seed: int, steps: int) -> dict[str, Any]:
     layers = [next(iter(flow.layers.values())) for flow in flows]
     # A sentence is as long as its distance asks, and a short one cannot show a long reach.
     longest = max(layer.steps for layer in layers)
-    late = [layer for layer in layers[len(layers) // 2 :] if layer.steps == longest] or layers[-1:]
+    long = [
+        (flow.meta["step"], layer.reach() or 0, float(layer.lag_profile[10]))
+        for flow, layer in zip(flows, layers, strict=True)
+        if layer.steps > longest // 3
+    ]
     return {
         "cell": cell,
         "seed": seed,
-        "accuracy": {row[0]: {"place_to_language": float(row[1]), "language_to_place":
-                     float(row[2]), "majority": float(row[3])} for row in rows},
-        "reach_first": layers[0].reach(),
-        "steps_first": layers[0].steps,
-        "reach_late": statistics.median(layer.reach() or 0 for layer in late),
-        "steps_late": longest,
-        "left_at_50": statistics.median(
-            float(layer.lag_profile[50]) for layer in late if len(layer.lag_profile) > 50
-        ) if any(len(layer.lag_profile) > 50 for layer in late) else None,
+        "accuracy": {
+            row[0]: {
+                "place_to_language": float(row[1]),
+                "language_to_place": float(row[2]),
+                "majority": float(row[3]),
+            }
+            for row in rows
+        },
+        "longest": longest,
+        "samples": [
+            {"step": step, "reach": reach, "left_at_10": left} for step, reach, left in long
+        ],
+        "reach": statistics.median(reach for _, reach, _ in long),
         "findings": [(finding["code"], finding["seen"]["samples"]) for finding in found],
         "seconds": seconds,
-    }  # fmt: skip
+    }
 
 
 def main() -> None:
@@ -89,8 +97,9 @@ def main() -> None:
                 for distance, told in row["accuracy"].items()
             )
             print(
-                f"{cell:6} seed {seed}  {table}   reach {row['reach_first']} → "
-                f"{row['reach_late']:.0f} of {row['steps_late']}  {row['findings']}  "
+                f"{cell:6} seed {seed}  {table}   reach {row['reach']:.0f} of {row['longest']} "
+                f"({' '.join(str(sample['reach']) for sample in row['samples'])})  "
+                f"{row['findings']}  "
                 f"{row['seconds']:.0f} s",
                 flush=True,
             )

@@ -6,7 +6,7 @@ import sys
 here = sorted(name for name in globals() if not name.startswith("_"))
 print(__name__, __file__, __package__, __spec__, __doc__[:10], here, __builtins__.__name__)
 print(sys.argv, os.getcwd(), sys.path[0], sys.flags.safe_path, "numpy" in sys.modules)
-os.environ["OMP_NUM_THREADS"] = "2"  # before torch is imported, or it has no effect
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, or it has no effect
 
 import importlib.util
 

@@ -12,12 +12,19 @@ from gradreach.report.stretches import stretches
 
 if TYPE_CHECKING:  # it imports torch; the one-neuron part is read meanwhile
     from gradreach.cli.next_word import NextWordRun, Stage, Text
+    from gradreach.cli.place_language import PlaceRun, PlaceStage
 
 __all__ = ["demo_as_plain"]
 
 
 def demo_as_plain(
-    demo: SmallestDemo, text: Text, runs: Sequence[NextWordRun], verdict: Sequence[str]
+    demo: SmallestDemo,
+    text: Text,
+    runs: Sequence[NextWordRun],
+    verdict: Sequence[str],
+    *,
+    places: Sequence[PlaceRun] = (),
+    missing: str | None = None,
 ) -> dict[str, Any]:
     """Return the whole demo; a number that is not finite is None.
 
@@ -26,6 +33,8 @@ def demo_as_plain(
         text: What the networks were trained on.
         runs: One a cell.
         verdict: The sentences at its end.
+        places: Place and language, one a cell.
+        missing: Why that part was left out, where it was.
 
     Example:
         >>> from gradreach.cli.example import load_example
@@ -33,13 +42,17 @@ def demo_as_plain(
         >>> from gradreach.cli.smallest import run_demo
         >>> demo = run_demo(steps=[3], seeds=[0], epochs=1)
         >>> sorted(demo_as_plain(demo, load_text(load_example("next_word")), [], []))
-        ['models', 'schema_version', 'smallest', 'text', 'verdict']
+        ['models', 'place_language', 'schema_version', 'smallest', 'text', 'verdict']
     """
     return {
         "schema_version": 1,
         "smallest": _smallest(demo),
         "text": {"words": len(text.train), "different": len(text.vocabulary)},
         "models": [_model(run) for run in runs],
+        "place_language": {
+            "left_out": missing,
+            "models": [_place_model(run) for run in places],
+        },
         "verdict": list(verdict),
     }
 
@@ -82,6 +95,7 @@ def _stage(stage: Stage) -> dict[str, Any]:
     return {
         "training_steps": stage.steps,
         "loss": _finite(stage.flow.loss),
+        "findings": [finding.to_dict() for finding in stage.findings],
         "layers": [
             {
                 "name": name,
@@ -96,6 +110,34 @@ def _stage(stage: Stage) -> dict[str, Any]:
                 ],
             }
             for name, layer in stage.flow.layers.items()
+        ],
+    }
+
+
+def _place_model(run: PlaceRun) -> dict[str, Any]:
+    return {
+        "cell": run.cell,
+        "name": run.name,
+        "hidden": run.hidden,
+        "stages": [_place_stage(stage) for stage in run.stages],
+    }
+
+
+def _place_stage(stage: PlaceStage) -> dict[str, Any]:
+    return {
+        "training_steps": stage.steps,
+        "loss": _finite(stage.flow.loss),
+        "reach": stage.layer.reach(),
+        "left": _finite(stage.left),
+        "findings": [finding.to_dict() for finding in stage.findings],
+        "accuracy": [
+            {
+                "distance": distance,
+                "place_to_language": accuracy.to_language,
+                "language_to_place": accuracy.to_place,
+                "majority": accuracy.majority,
+            }
+            for distance, accuracy in stage.accuracy.items()
         ],
     }
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from gradreach.cli.smallest import SmallestDemo
 from gradreach.cli.smallest_text import product_lines, term_lines
+from gradreach.report.findings import Found, finding_lines
 from gradreach.report.sentences import change_sentence, share_sentence
 from gradreach.report.stretches import stretches
 from gradreach.report.terminal import flow_lines, share_lines, wrapped
@@ -14,7 +15,14 @@ from gradreach.report.terminal import flow_lines, share_lines, wrapped
 if TYPE_CHECKING:  # it imports torch; the one-neuron part is read meanwhile
     from gradreach.cli.next_word import NextWordRun, Stage, Text
 
-__all__ = ["UNIT", "next_word_lines", "smallest_lines", "text_lines", "verdict_sentences"]
+__all__ = [
+    "UNIT",
+    "next_word_lines",
+    "smallest_lines",
+    "text_lines",
+    "verdict_sentences",
+    "when",
+]
 
 UNIT = "word"  # what a time step is in this demo
 
@@ -91,7 +99,7 @@ def text_lines(text: Text) -> Iterator[str]:
 
 
 def next_word_lines(run: NextWordRun) -> Iterator[str]:
-    """Yield one cell's measurements: reach and table at both stages, then the shares.
+    """Yield one cell's measurements: reach and table at both stages, shares, diagnosis.
 
     Args:
         run: What `measure_next_word` returned.
@@ -109,18 +117,21 @@ def next_word_lines(run: NextWordRun) -> Iterator[str]:
     )
     for stage in (run.start, run.trained):
         yield ""
-        yield f"  {_when(stage)}: loss {stage.flow.loss:.2f} nats per word"
+        yield f"  {when(stage.steps)}: loss {stage.flow.loss:.2f} nats per word"
         yield from flow_lines(stage.flow, unit=UNIT)
     yield ""
     yield "  where the gradient of the recurrent weights comes from, last word's loss alone"
     rows = {
-        f"{name}, {_when(stage)}": stretches(layer)
+        f"{name}, {when(stage.steps)}": stretches(layer)
         for stage in (run.start, run.trained)
         for name, layer in stage.last_word.layers.items()
     }
     yield from share_lines(rows, unit=UNIT)
     for layer in run.trained.last_word.layers.values():
         yield from wrapped(f"Trained, {share_sentence(layer, stretches(layer), unit=UNIT)}")
+    yield ""
+    yield f"  Diagnosis, {when(run.trained.steps)}:"
+    yield from finding_lines([Found(finding) for finding in run.trained.findings])
     yield ""
     yield from _in_the_text(run)
 
@@ -160,10 +171,19 @@ def verdict_sentences(runs: Sequence[NextWordRun]) -> list[str]:
     return said
 
 
-def _when(stage: Stage) -> str:
-    if not stage.steps:
+def when(steps: int) -> str:
+    """Say after how much training something was measured.
+
+    Args:
+        steps: Training steps so far.
+
+    Example:
+        >>> when(0), when(1), when(200)
+        ('at the start', 'after 1 step', 'after 200 steps')
+    """
+    if not steps:
         return "at the start"
-    return f"after {stage.steps} step{'s' if stage.steps > 1 else ''}"
+    return f"after {steps} step{'s' if steps > 1 else ''}"
 
 
 def _in_the_text(run: NextWordRun) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from importlib.resources import files
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -61,6 +62,8 @@ def load_example(name: str) -> ModuleType:
     if spec is None or spec.loader is None:
         raise ExampleError(f"the example script {path} cannot be imported: is it a .py file?")
     module = module_from_spec(spec)
+    before = sys.modules.get(name)
+    sys.modules[name] = module  # dataclasses look their module up there while they are made
     try:
         spec.loader.exec_module(module)
     except ModuleNotFoundError as error:
@@ -68,4 +71,9 @@ def load_example(name: str) -> ModuleType:
             f"the example script {name}.py needs the module {error.name}, which this Python does "
             "not have: use a complete installation of Python"
         ) from error
+    finally:
+        if before is None:
+            del sys.modules[name]
+        else:
+            sys.modules[name] = before
     return module

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gradreach.diagnosis.diagnose import diagnose
 from gradreach.flow.measure import measure
 from gradreach.records import GradientFlow, LayerFlow
+from gradreach.records.finding import Finding
 
 __all__ = ["NextWordRun", "Stage", "Text", "load_text", "measure_next_word"]
 
@@ -43,11 +45,13 @@ class Stage:
         flow: Measured with the script's own loss, over every word.
         last_word: Measured with the loss of each window's last word alone: only here is the
             contribution of a time step the contribution of a distance.
+        findings: What `diagnose` says of ``flow``; how far the task looks back it is not told.
     """
 
     steps: int
     flow: GradientFlow
     last_word: GradientFlow
+    findings: tuple[Finding, ...]
 
     @property
     def farthest(self) -> LayerFlow:
@@ -161,7 +165,7 @@ def _stage(
 
     # measure() gives the random streams back, so that both losses see the same dropout masks.
     flow = measure(model, every_word, lag_probes=PROBES)
-    return Stage(steps, flow, measure(model, last_word))
+    return Stage(steps, flow, measure(model, last_word), tuple(diagnose(flow)))
 
 
 def _train(

@@ -37,15 +37,17 @@ def sparkline(
         '▁▂▃▄▅▆▇█'
         >>> sparkline([1.0, float("nan"), 100.0], log=True)
         '▁·█'
+        >>> sparkline([1.0, 0.0, 0.0], log=True)
+        '█▁▁'
     """
     if width < 1:
         raise ValueError(f"sparkline(): argument 'width' must be at least 1; got {width}")
     heights = [_height(stretch, log) for stretch in _stretches(values, width)]
     finite = [height for height in heights if math.isfinite(height)]
-    if not finite:
-        return GAP * len(heights)
-    low, high = min(finite), max(finite)
-    return "".join(_bar(height, low, high) for height in heights)
+    low, high = (min(finite), max(finite)) if finite else (0.0, 0.0)
+    # A level curve has full bars, unless it is level at nothing: log10(1) = 0 is not nothing.
+    level = BARS[-1] if log or high else BARS[0]
+    return "".join(_bar(height, low, high, level) for height in heights)
 
 
 def _stretches(
@@ -56,21 +58,20 @@ def _stretches(
 
 
 def _height(stretch: NDArray[np.float64], log: bool) -> float:
-    """Return the largest finite value; NaN for a gap, -inf for the log of zero."""
-    finite = stretch[np.isfinite(stretch)]
-    if not len(finite):
+    """Return the largest value; NaN where one is not finite, -inf for the log of zero."""
+    if not np.isfinite(stretch).all():
         return math.nan
     if not log:
-        return float(finite.max())
-    top = float(np.abs(finite).max())
+        return float(stretch.max())
+    top = float(np.abs(stretch).max())
     return math.log10(top) if top > 0 else -math.inf
 
 
-def _bar(height: float, low: float, high: float) -> str:
+def _bar(height: float, low: float, high: float, level: str) -> str:
     if math.isnan(height):
         return GAP
     if height == -math.inf:
         return BARS[0]
     if high == low:
-        return BARS[-1] if high else BARS[0]
+        return level
     return BARS[round((height - low) / (high - low) * (len(BARS) - 1))]

@@ -43,6 +43,7 @@ def curve_svg(
     low = min(math.floor(logs[usable].min()) if usable.any() else -1, high - 1)
     if level is not None:
         low = min(low, math.floor(math.log10(level)))
+        high = max(high, math.ceil(math.log10(level)))
     logs[np.isfinite(values) & (values == 0)] = low
 
     def x(index: float) -> float:

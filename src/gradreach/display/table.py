@@ -40,7 +40,9 @@ def factor(value: float) -> str:
 
 
 def render_table(rows: Sequence[Row], width: int = 80) -> str:
-    """Return the rows as aligned text no wider than ``width`` columns.
+    """Return the rows as aligned text no wider than ``width`` columns, from 64 columns on.
+
+    A name that is too long loses its beginning: its end tells layers and directions apart.
 
     Example:
         >>> print(render_table([Row("rnn.l0", "tanh 8", 4, "2 of 4", 0.1, np.array([1, 0.1]))], 60))
@@ -61,7 +63,8 @@ def render_table(rows: Sequence[Row], width: int = 80) -> str:
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], last: str) -> str:
-    parts = [_cut(cell, width).ljust(width) for cell, width in zip(cells, widths, strict=True)]
+    name = cells[0] if len(cells[0]) <= widths[0] else "…" + cells[0][1 - widths[0] :]
+    parts = [cell.ljust(width) for cell, width in zip([name, *cells[1:]], widths, strict=True)]
     return GAP.join([*parts, last])
 
 

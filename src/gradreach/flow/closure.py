@@ -88,7 +88,7 @@ def check_closure(results: list[Swept], gradients: dict[int, Tensor | None]) -> 
                 continue
         opinions = _second_opinions(results) if opinions is None else opinions
         error = relative_error(total, opinions[name])
-        if error > tolerance:
+        if error > tolerance:  # a NaN is no failure: the record names it as ``nonfinite``
             checked.failed.append(name)
             continue
         checked.closure_error[name], checked.closure_reference[name] = error, "replay"

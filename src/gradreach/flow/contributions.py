@@ -102,12 +102,11 @@ def _shares(along: Tensor, total: Tensor) -> Tensor:
 
 def _norms(delta: Tensor, value: Tensor) -> Tensor:
     """Return ‖Σ_b δ_b x_bᵀ‖_F of each step, without forming the matrices where B is small."""
-    scale = delta.abs().amax((1, 2), keepdim=True)
-    scale = torch.where((scale > 0) & scale.isfinite(), scale, 1.0)
-    unit = delta / scale
+    unit, scale = _unit(delta)
+    value, size = _unit(value)
     rows, columns, batch = delta.shape[2], value.shape[2], delta.shape[1]
     if batch * (rows + columns) >= rows * columns:
-        return scaled_norm(unit.transpose(1, 2) @ value, dim=(1, 2)) * scale[:, 0, 0]
+        return scaled_norm(unit.transpose(1, 2) @ value, dim=(1, 2)) * scale * size
     # ‖Σ_b δ_b x_bᵀ‖² = Σ_{b,b'} (δ_b·δ_b')(x_b·x_b')
     gram = (unit @ unit.transpose(1, 2)) * (value @ value.transpose(1, 2))
     squares = gram.sum((1, 2))
@@ -116,4 +115,15 @@ def _norms(delta: Tensor, value: Tensor) -> Tensor:
     cancelled = (squares < 1e-6 * gram.abs().sum((1, 2))).nonzero()[:, 0]
     for step in cancelled.tolist():
         norms[step] = total_norm(unit[step].T @ value[step])
-    return norms * scale[:, 0, 0]
+    return norms * scale * size
+
+
+def _unit(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Return each step divided by its largest entry, and that entry, ``(K,)``.
+
+    Both factors of a product may be tiny: a state that decays is, in float64, long before the
+    gradient is lost, and the square of 1e-170 is 0.
+    """
+    peak = values.abs().amax((1, 2), keepdim=True)
+    peak = torch.where((peak > 0) & peak.isfinite(), peak, 1.0)
+    return values / peak, peak[:, 0, 0]

@@ -47,11 +47,13 @@ def find_recurrent(model: nn.Module) -> Found:
         ['1']
     """
     found = Found()
+    wrapping = _wrapping(model)
     for path, module in model.named_modules():
         kind = class_name(module)
-        name = path.removeprefix("_orig_mod.").removeprefix("module.") or kind.lower()
+        name = f"{path}.".removeprefix(wrapping).removesuffix(".") or kind.lower()
         if isinstance(module, torch.jit.ScriptModule):
             original = getattr(module, "original_name", "")
+            name = name if path else original.lower()
             if original.removesuffix("Cell") in RECURRENT_NAMES:
                 found.blind.append(BlindSpot(name, original, "scripted modules run no hooks"))
             continue
@@ -68,3 +70,16 @@ def find_recurrent(model: nn.Module) -> Found:
         else:
             found.blind.append(BlindSpot(name, kind, reason))
     return found
+
+
+def _wrapping(model: nn.Module) -> str:
+    """Return the path through DataParallel, torch.compile and the like to the user's own model.
+
+    Only where nothing stands beside it: a model that calls a part of itself ``module`` has other
+    parts, whose names must stay apart from those inside it.
+    """
+    path = ""
+    while [name for name, _ in model.named_children()] in (["module"], ["_orig_mod"]):
+        ((name, model),) = model.named_children()
+        path += f"{name}."
+    return path

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from gradreach.flow.norms import scaled_norm
+from gradreach.flow.sources.links import Link
 from gradreach.flow.sweep import final_gradients, sweep, sweep_layer
 from gradreach.flow.track import Track
 from gradreach.kernels.reverse_scan import Chunk, StateFlow
@@ -98,9 +99,14 @@ def _arrives(track: Track, segment: int, layer: int, direction: int) -> bool:
     """Whether gradient from outside the recurrence reaches a segment's returned states."""
     finals = track.segments[segment].finals
     row = layer * track.directions + direction
-    if segment < len(track.links):
-        return False  # passed on: counted where it came from
+    if _passed_on(track, segment):
+        return False  # counted where it came from
     return any(part is not None and bool((part[row] != 0).any()) for part in finals)
+
+
+def _passed_on(track: Track, segment: int) -> bool:
+    """Whether what arrives at a segment's last states came from the segment after it."""
+    return segment < len(track.links) and track.links[segment] != Link.DETACHED
 
 
 @dataclass
@@ -161,7 +167,7 @@ class _ProbeInjection:
         """Add the returned states' gradient to the probe of the step they belong to."""
         single = StateFlow.zeros(self.track.tapes(layer, direction)[segment])
         outside = final_gradients(self.track, segment, layer, direction, single)
-        passed_on = segment < len(self.track.links)
+        passed_on = _passed_on(self.track, segment)
         for row, probe in enumerate(self.probes):
             if probe.segment != segment or passed_on:
                 continue

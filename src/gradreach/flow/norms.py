@@ -44,5 +44,7 @@ def total_norm(values: Tensor) -> Tensor:
         >>> float(total_norm(torch.ones(3, 3)))
         3.0
     """
+    if not values.numel():
+        return torch.zeros((), dtype=torch.float64, device=values.device)
     parts = [_norm(part, 0) for part in torch.split(values.reshape(-1), BLOCK)]
-    return _norm(torch.stack(parts), 0) if parts else torch.zeros((), dtype=torch.float64)
+    return _norm(torch.stack(parts), 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 
 __all__ = ["untouched"]
 
+CONTAINERS = (dict, list, set, deque)
+
 
 @contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
@@ -20,7 +23,8 @@ def untouched(model: nn.Module) -> Iterator[None]:
 
     Restored are parameters and buffers (values and objects), ``.grad``, ``requires_grad``,
     train/eval mode, hooks and plain attributes of every module (a state kept in
-    ``self.hidden``, say), and the random streams of torch, NumPy and Python.
+    ``self.hidden`` or ``self.states[layer]``, say), and the random streams of torch, NumPy and
+    Python.
 
     Cost:
         One copy of the parameters and buffers while the context is open.
@@ -61,9 +65,13 @@ def untouched(model: nn.Module) -> Iterator[None]:
 
 
 def _copied(attributes: dict[str, Any]) -> dict[str, Any]:
-    """Copy a module's attributes one level into its registries (parameters, hooks, …)."""
+    """Copy a module's attributes one level deep: registries (parameters, hooks, …) and lists.
+
+    Also the user's own: a forward that keeps its states in ``self.states[layer] = h`` would
+    otherwise be left with states of a graph that is gone.
+    """
     return {
-        name: (value, value.copy() if isinstance(value, dict) and name.startswith("_") else None)
+        name: (value, value.copy() if isinstance(value, CONTAINERS) else None)
         for name, value in attributes.items()
     }
 
@@ -74,11 +82,18 @@ def _restore(attributes: dict[str, Any], saved: dict[str, Any]) -> None:
     for name, (value, content) in saved.items():
         if attributes.get(name, saved) is not value:
             attributes[name] = value
-        if content is not None and (len(value) != len(content) or any(
-            value.get(key, saved) is not item for key, item in content.items()
-        )):  # fmt: skip
+        if content is None:
+            continue
+        now, then = _entries(value), _entries(content)
+        # By identity: entries may be tensors, whose == is no answer.
+        if len(now) != len(then) or any(a is not b for a, b in zip(now, then, strict=True)):
             value.clear()
-            value.update(content)
+            (value.extend if isinstance(value, list | deque) else value.update)(content)
+
+
+def _entries(container: Any) -> list[Any]:
+    """Return what a container holds, in order; a dictionary's values after its keys."""
+    return [*container, *container.values()] if isinstance(container, dict) else [*container]
 
 
 def _streams() -> tuple[Any, ...]:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gradreach.monitor.guard import Guard
+
 __all__ = ["BackwardCalls", "current_pass"]
 
 
@@ -25,6 +27,7 @@ class BackwardCalls:
     from within another (reentrant checkpointing), are not.
 
     Args:
+        guard: Runs what is ours.
         on_nested: Called inside the outer pass, before an inner one begins.
 
     Attributes:
@@ -32,8 +35,8 @@ class BackwardCalls:
         nested: Number of passes within passes that are running.
     """
 
-    def __init__(self, on_nested: Callable[[], None]) -> None:
-        self.on_nested = on_nested
+    def __init__(self, guard: Guard, on_nested: Callable[[], None]) -> None:
+        self.guard, self.on_nested = guard, on_nested
         self.loss: Tensor | None = None
         self.nested = 0
         self._own: Callable[..., None] | None = None
@@ -46,14 +49,13 @@ class BackwardCalls:
         @wraps(own)
         def backward(tensors: Any, *args: Any, **options: Any) -> None:
             if current_pass() == -1:
-                single = isinstance(tensors, Tensor) and tensors.numel() == 1
-                self.loss = tensors.detach() if single else None
+                self.guard(self._note, tensors)
                 try:
                     own(tensors, *args, **options)
                 finally:
                     self.loss = None
                 return
-            self.on_nested()
+            self.guard(self.on_nested)
             self.nested += 1
             try:
                 own(tensors, *args, **options)
@@ -62,12 +64,24 @@ class BackwardCalls:
 
         self._wrapper = torch.autograd.backward = backward
 
+    def _note(self, tensors: Any) -> None:
+        self.loss = _total(tensors)
+
     def stop(self) -> None:
         """Take the wrapper away, unless somebody has wrapped it in turn: then it only passes on."""
         if self._own is not None and torch.autograd.backward is self._wrapper:
             torch.autograd.backward = self._own
         self._own = self._wrapper = self.loss = None
-        self.on_nested = _nothing
+        self.guard, self.on_nested = Guard(_nothing), _nothing
+
+
+def _total(tensors: Any) -> Tensor | None:
+    """Return the number that is differentiated, where it is one, or a sum of several."""
+    parts = tensors if isinstance(tensors, tuple | list) else (tensors,)
+    if not all(isinstance(part, Tensor) and part.numel() == 1 for part in parts):
+        return None
+    with torch.no_grad():
+        return sum((part.detach() for part in parts[1:]), start=parts[0].detach())
 
 
 def _nothing() -> None:

@@ -41,22 +41,22 @@ class LiveNames(MutableMapping[nn.Module, str]):
         self._names: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
         self._roots: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
         self._depth = 0
-        self._handles: list[RemovableHandle] = []
+        self.handles: list[RemovableHandle] = []
 
     def start(self) -> None:
         """Look at module calls."""
         hooks = torch.nn.modules.module
         self._depth = 0
-        self._handles = [
+        self.handles = [
             hooks.register_module_forward_pre_hook(self._enter),
             hooks.register_module_forward_hook(self._leave, always_call=True),
         ]
 
     def stop(self) -> None:
         """Look no more."""
-        for handle in self._handles:
+        for handle in self.handles:
             handle.remove()
-        self._handles.clear()
+        self.handles.clear()
 
     def _enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         if transformed():

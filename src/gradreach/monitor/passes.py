@@ -19,7 +19,6 @@ from torch.optim.optimizer import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from gradreach.flow.sources.calls import CellCall, FusedCall, RecordedCall
-from gradreach.flow.sources.recorder import Recorder
 from gradreach.flow.sources.weights import WeightGradients
 from gradreach.monitor.backward_calls import BackwardCalls, current_pass
 from gradreach.monitor.by_hand import HandUpdates
@@ -27,6 +26,7 @@ from gradreach.monitor.cadence import Cadence
 from gradreach.monitor.carried import CarryWatch
 from gradreach.monitor.forks import end_in_children
 from gradreach.monitor.guard import Guard
+from gradreach.monitor.hidden_hooks import HiddenHooks
 from gradreach.monitor.names import LiveNames
 from gradreach.monitor.recording import ScriptRecorder
 from gradreach.monitor.steps import StepCount
@@ -77,9 +77,10 @@ class PassWatch:
         self.carried = CarryWatch()
         self.passes = self.samples = 0
         self._by_hand = HandUpdates()
-        self._backward = BackwardCalls(self._nested)
+        self._backward = BackwardCalls(self.guard, self._begin)
+        self._hidden = HiddenHooks()
         self._count: StepCount | None = None
-        self._recorder: Recorder | None = None
+        self._recorder: ScriptRecorder | None = None
         self._gradients = WeightGradients([])
         self._values: dict[int, Tensor] = {}
         self._heartbeats: WeakKeyDictionary[nn.Module, RemovableHandle] = WeakKeyDictionary()
@@ -136,8 +137,10 @@ class PassWatch:
         recorder.on_reached = partial(self.guard, self._reach)
         recorder.on_recorded = self.carried.check
         recorder.__enter__()
+        self._hidden.start([*self.names.handles, *recorder.handles])
 
     def _disarm(self) -> None:
+        self._hidden.stop()
         self.names.stop()
         if self._recorder is not None:
             self._recorder.__exit__(None, None, None)
@@ -161,10 +164,6 @@ class PassWatch:
         self._pass = running
         engine = torch.autograd.Variable._execution_engine
         engine.queue_callback(partial(self._end, running))
-
-    def _nested(self) -> None:
-        """A pass starts another: note the outer one, whose end is the end of both."""
-        self.guard(self._begin)
 
     def _abandon(self) -> None:
         """The pass before raised an exception, so that its end was never told."""
@@ -233,7 +232,7 @@ class PassWatch:
             if self.cadence.affords(self.guard.seconds, time.perf_counter() - self._started_at):
                 self._arm()
 
-    def _taken(self, number: int, recorder: Recorder) -> SampledPass:
+    def _taken(self, number: int, recorder: ScriptRecorder) -> SampledPass:
         """Return what was recorded, on the values the weights had in the pass."""
         assert self._count is not None
         self._by_hand.look(recorder.calls, self._values, self._count.steps)

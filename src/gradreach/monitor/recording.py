@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
+from torch.utils.hooks import RemovableHandle
 
 from gradreach.flow.sources.calls import FusedCall, RecordedCall
 from gradreach.flow.sources.recorder import Recorder
@@ -31,6 +32,11 @@ class ScriptRecorder(Recorder):
         super().__init__(names)
         self._guard = guard
         self._bytes, self._limit = 0, KEPT_BYTES
+
+    @property
+    def handles(self) -> list[RemovableHandle]:
+        """Its hooks."""
+        return self._handles
 
     def _before(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         if not transformed():

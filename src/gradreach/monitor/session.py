@@ -13,6 +13,7 @@ import torch
 from gradreach.diagnosis.diagnose import diagnose
 from gradreach.diagnosis.order import sort_key
 from gradreach.flow.analyse import analyse
+from gradreach.flow.find import class_name
 from gradreach.monitor.cadence import Cadence
 from gradreach.monitor.passes import PassWatch, SampledPass
 from gradreach.records import BlindSpot, Finding, GradientFlow
@@ -22,6 +23,10 @@ from gradreach.runs.folder import RunFolder
 
 __all__ = ["Session", "SessionOptions"]
 
+NEVER_REACHED = (
+    "no sampled pass reached it: it was called where no gradient is recorded, or compiled with "
+    "torch.compile, or the loss does not depend on it"
+)
 LAG_PROBES = 4  # loss steps followed in each sample: the first samples show whether four do
 
 
@@ -58,6 +63,8 @@ class Session:
         self.blind: dict[str, BlindSpot] = {}
         self.trouble: str | None = None
         self.unwritten: str | None = None  # why the run folder could not be written
+        self._kinds: dict[str, str] = {}  # class of each recurrent module met, by name
+        self._reached: set[str] = set()
         self.measured = 0  # samples in which at least one layer could be measured
 
     def start(self) -> None:
@@ -67,14 +74,23 @@ class Session:
     def stop(self) -> None:
         """End the watch; what was found stays."""
         self.watch.stop()
+        self._meet()
+        if self.watch.samples:
+            for name in self._kinds.keys() - self._reached:
+                self.blind.setdefault(name, BlindSpot(name, self._kinds[name], NEVER_REACHED))
         self.blind |= dict(self.watch.names.blind)
         self.trouble = self.watch.fault
 
     def take(self, sampled: SampledPass) -> None:
         """Analyse one sampled pass, and write what came of it."""
         started = time.perf_counter()
+        self._meet()
+        reached = {call.name for call in sampled.calls if call.reached}
+        self._reached |= reached
+        # Others belong to another pass: an evaluation, the opponent of this network.
+        calls = [call for call in sampled.calls if call.name in reached]
         with torch.no_grad(), plain_defaults():
-            layers, blind = analyse(sampled.calls, sampled.gradients, LAG_PROBES, seed=0)
+            layers, blind = analyse(calls, sampled.gradients, LAG_PROBES, seed=0)
         blind += [BlindSpot(name, "module", reason) for name, reason in sampled.failures.items()]
         self.blind |= {spot.module: spot for spot in blind}
         flow = GradientFlow(
@@ -85,6 +101,7 @@ class Session:
                 "pass": sampled.number,
                 "step": sampled.step,
                 "torch": torch.__version__,
+                "loss_seen": sampled.loss is not None,
                 "analysis_seconds": time.perf_counter() - started,
             },
         )
@@ -97,6 +114,11 @@ class Session:
         for finding in diagnose(flow, self.options.needs_lag):
             self.see(finding, sampled.step)
         self._write(sampled.number, plain)
+
+    def _meet(self) -> None:
+        """Note the recurrent modules that exist: a model may be gone when the script ends."""
+        names = self.watch.names
+        self._kinds |= {names[module]: class_name(module) for module in names}
 
     def _write(self, number: int, flow: dict[str, Any]) -> None:
         """Write a sample; a full disk ends the writing, not the watch."""

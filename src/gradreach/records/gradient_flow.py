@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from textwrap import fill
 from typing import Any
 
 from gradreach.display.html import page_fragment
@@ -74,11 +75,13 @@ class GradientFlow:
         factor per step, and the lag profile as a sparkline from lag 0 on, logarithmic.
         """
         rows = [_row(name, layer) for name, layer in self.layers.items()]
-        lines = [render_table(rows, width)]
-        lines += [f"not measured: {spot}" for spot in self.blind]
-        lines += [f"{name}: {note}" for name, layer in self.layers.items() for note in layer.notes]
-        lines += list(self.notes)
-        return "\n".join(lines)
+        remarks = [f"not measured: {spot}" for spot in self.blind]
+        remarks += [f"{name}: {note}" for name, own in self.layers.items() for note in own.notes]
+        told = [
+            fill(remark, width, subsequent_indent="  ", break_on_hyphens=False)
+            for remark in [*remarks, *self.notes]
+        ]
+        return "\n".join([render_table(rows, width), *told])
 
     def _repr_html_(self) -> str:
         rows = [_row(name, layer) for name, layer in self.layers.items()]

@@ -18,6 +18,7 @@ from gradreach.display.svg import curve_svg
 from gradreach.display.table import factor
 from gradreach.records import GradientFlow, LayerFlow
 from gradreach.records.plain import Array
+from gradreach.report.findings import Found, Group, groups
 from gradreach.report.sentences import percent, reach_sentence
 from gradreach.report.stretches import recurrent_weight, stretches
 from gradreach.runs.files import write_whole
@@ -51,6 +52,7 @@ def render_report(
     verdict: Sequence[str],
     sections: Sequence[Section],
     *,
+    findings: Sequence[Found] = (),
     notes: Sequence[str] = (),
     unit: str = "step",
 ) -> str:
@@ -60,6 +62,7 @@ def render_report(
         title: Heading of the page, plain text as everything here: all of it is escaped.
         verdict: Sentences that stand first.
         sections: What was measured, in order.
+        findings: What was found in it, the gravest first; they stand under the verdict.
         notes: Sentences on how it came about, for the end.
         unit: What a time step is to the reader, singular.
 
@@ -81,6 +84,7 @@ def render_report(
     return environment.from_string(text).render(
         title=title,
         verdict=verdict,
+        findings=[_group(group) for group in groups(findings)],
         sections=[_section(section, unit) for section in sections],
         notes=[*notes, *_versions(sections)],
         unit=unit,
@@ -93,6 +97,7 @@ def write_report(
     verdict: Sequence[str],
     sections: Sequence[Section],
     *,
+    findings: Sequence[Found] = (),
     notes: Sequence[str] = (),
     unit: str = "step",
 ) -> None:
@@ -103,6 +108,7 @@ def write_report(
         title: Heading of the page.
         verdict: Sentences that stand first.
         sections: What was measured.
+        findings: What was found in it.
         notes: Sentences for the end.
         unit: What a time step is to the reader.
 
@@ -116,20 +122,43 @@ def write_report(
         ...     (pathlib.Path(folder) / "report.html").read_text(encoding="utf-8")[:15]
         '<!doctype html>'
     """
-    write_whole(path, render_report(title, verdict, sections, notes=notes, unit=unit))
+    page = render_report(title, verdict, sections, findings=findings, notes=notes, unit=unit)
+    write_whole(path, page)
+
+
+def _group(group: Group) -> dict[str, Any]:
+    """Return what the template shows of one problem, wherever it was found."""
+    return {
+        "severity": group.finding.severity,
+        "code": group.finding.code,
+        "remedies": group.remedies,
+        "members": [
+            {
+                "place": item.place,
+                "cause": item.finding.cause,
+                "explains": ", ".join(item.finding.explains),
+                "counter_check": item.finding.counter_check,
+            }
+            for item in group.members
+        ],
+    }
 
 
 def _section(section: Section, unit: str) -> dict[str, Any]:
     flow, last = section.flow, section.last_step
     return {
         "title": section.title,
-        "remarks": [*section.remarks, f"Loss: {flow.loss:.4g}."],
+        "remarks": [*section.remarks, *_loss(flow)],
         "layers": [
             _layer(layer, None if last is None else last.layers.get(name), unit)
             for name, layer in flow.layers.items()
         ],
         "notes": list(_how(flow)),
     }
+
+
+def _loss(flow: GradientFlow) -> list[str]:
+    return [] if flow.meta.get("loss_seen") is False else [f"Loss: {flow.loss:.4g}."]
 
 
 def _layer(layer: LayerFlow, last: LayerFlow | None, unit: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from gradreach.records import GradientFlow
 from gradreach.records.sighting import Sighting
+from gradreach.report.findings import Found, found_sentence
 from gradreach.report.html import Section, write_report
 from gradreach.report.sentences import verdict
 
@@ -20,7 +21,7 @@ def write_run_report(
     flows: Sequence[tuple[int, GradientFlow]],
     notes: Sequence[str],
 ) -> None:
-    """Write one page: the findings first, then the first and the latest measured pass.
+    """Write one page: the verdict, the findings, then the first and the latest measured pass.
 
     Args:
         path: The file to write.
@@ -28,29 +29,35 @@ def write_run_report(
         sightings: The findings, the gravest first.
         flows: Measured passes with the optimizer step of each.
         notes: Sentences on how it was measured.
+
+    Raises:
+        WriteError: The file cannot be written.
+
+    Example:
+        >>> import tempfile, pathlib, torch, gradreach
+        >>> rnn, x = torch.nn.RNN(3, 16), torch.randn(50, 4, 3)
+        >>> flow = gradreach.measure(rnn, lambda: rnn(x)[0][-1].square().mean())
+        >>> seen = [Sighting.at(finding, 7) for finding in gradreach.diagnose(flow)]
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder) / "report.html"
+        ...     write_run_report(path, "train.py", seen, [(7, flow)], [])
+        ...     "1 problem found: vanishing-gradient in rnn.l0." in path.read_text("utf-8")
+        True
     """
-    grave = [sighting for sighting in sightings if sighting.finding.severity != "note"]
-    sentences = [f"{_where(sighting)}: {sighting.finding.cause}." for sighting in grave]
-    if not sentences and flows:
-        sentences = ["No problem found.", *verdict(flows[-1][1])]
-    remarks = tuple(_details(sightings))
+    found = [Found(sighting.finding, sighting.when) for sighting in sightings]
+    said = [found_sentence(found)]
+    if flows:
+        step, latest = flows[-1]
+        # What the findings speak of may have been long ago; this is how it stood in the end.
+        said += [f"At step {step}: {sentence}" for sentence in verdict(latest)]
     sections = [
-        Section(title=f"Step {step}", flow=flow, remarks=() if place else remarks)
+        Section(
+            title=f"{'First' if place == 0 else 'Latest'} measured pass, step {step}", flow=flow
+        )
         for place, (step, flow) in enumerate(flows)
     ]
-    write_report(path, f"Gradient flow of {name}", sentences, sections, notes=notes)
-
-
-def _where(sighting: Sighting) -> str:
-    finding = sighting.finding
-    layer = f" in {finding.layer}" if finding.layer else ""
-    return f"{finding.severity}: {finding.code}{layer} ({sighting.when})"
-
-
-def _details(sightings: Sequence[Sighting]) -> list[str]:
-    told = []
-    for sighting in sightings:
-        finding = sighting.finding
-        remedies = f" Worth trying: {', '.join(finding.remedies)}." if finding.remedies else ""
-        told.append(f"{_where(sighting)}.{remedies} To refute it: {finding.counter_check}.")
-    return told
+    if len(sections) == 1:
+        sections = [Section(title=f"The measured pass, step {flows[0][0]}", flow=flows[0][1])]
+    write_report(
+        path, f"Gradient flow of {name}", said, sections, findings=found, notes=notes
+    )  # fmt: skip

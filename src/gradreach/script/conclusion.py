@@ -189,8 +189,7 @@ def _effort(run: WatchedRun) -> str:
 def _share(run: WatchedRun) -> float:
     """Return the time that watching took, by the time that the script would have taken alone."""
     assert run.session is not None
-    spent = run.session.watch.seconds
-    return spent / max(run.seconds - spent, 1e-3)
+    return run.session.watch.seconds / max(run.own_seconds, 1e-3)
 
 
 def _write_report(run: WatchedRun, folder: RunFolder, sightings: list[Sighting]) -> None:

@@ -28,6 +28,7 @@ class WatchedRun:
         seconds: Wall time of the script, our own work in it included.
         session: The watch, or ``None`` where the script never imported torch.
         trouble: What went wrong on our side, as a traceback, or ``None``.
+        own_seconds: What the script took of it.
         forked: This is a child that the script forked and that came back from it: what there is
             to say is said by its parent.
     """
@@ -37,6 +38,7 @@ class WatchedRun:
     session: Session | None
     trouble: str | None = None
     command: list[str] = field(default_factory=list)
+    own_seconds: float = 0.0
     forked: bool = False
 
 
@@ -85,7 +87,8 @@ def run_watched(
             troubles.append(traceback.format_exc())
         troubles += [] if session.trouble is None else [session.trouble]
     trouble = troubles[0] if troubles else None
-    return WatchedRun(outcome, seconds, session, trouble, [script, *arguments])
+    own = seconds - (0.0 if session is None else session.watch.seconds)
+    return WatchedRun(outcome, seconds, session, trouble, [script, *arguments], own)
 
 
 def run_counted(script: str, arguments: list[str], steps: int | None) -> Outcome:

@@ -47,7 +47,9 @@ class NonfiniteValue:
         if touched:
             name, layer = _origin(touched)
             return [self._found(name, layer, [other for other, _ in touched])]
-        return [] if math.isfinite(flow.loss) else [self._only_the_loss(flow.loss)]
+        # A watch does not see the value of every loss.
+        unknown = flow.meta.get("loss_seen") is False
+        return [] if unknown or math.isfinite(flow.loss) else [self._only_the_loss(flow.loss)]
 
     def explains(self, cause: Finding, symptom: Finding) -> bool:
         """Explain everything said about a layer whose numbers a NaN has reached."""

@@ -114,8 +114,9 @@ def _state_link(earlier: RecordedCall, later: RecordedCall, part: int) -> str | 
     if same_memory and unchanged:
         return Link.DETACHED
     # A copy cut off the graph: h.detach().clone(), torch.tensor(h).
-    copied = passed.shape == left.shape and passed.dtype == left.dtype and bool(left.any())
-    return Link.DETACHED if copied and bool((passed == left).all()) else None
+    alike = (passed.shape, passed.dtype, passed.device) == (left.shape, left.dtype, left.device)
+    copied = alike and bool(left.any()) and bool((passed == left).all())
+    return Link.DETACHED if copied else None
 
 
 def _reaches(node: Any, marks: set[Any]) -> bool:

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradreach.flow.chosen_rows import chosen_rows
 from gradreach.flow.jacobian import jacobian_summary
 from gradreach.flow.lyapunov import lyapunov_spectrum
 from gradreach.kernels.tape import Tape
 from gradreach.records import Conditions
+from gradreach.records.plain import Array
 
 __all__ = ["conditions_of"]
 
@@ -37,7 +37,8 @@ def conditions_of(tape: Tape, rows: Tensor) -> Conditions:
     """
     gate = KEEPING_GATE.get(tape.kind, "")
     norm, radius = (math.nan, math.nan) if gate else _of_weights(tape.weights.recurrent)
-    growth, spread, source = _along_data(tape, rows)
+    growth, source = _along_data(tape, rows)
+    mean, spread = _mean(growth)
     keep, product = _gate(tape, rows, gate)
     return Conditions(
         kind=tape.kind,
@@ -45,11 +46,12 @@ def conditions_of(tape: Tape, rows: Tensor) -> Conditions:
         gamma=math.nan if gate else GAMMA,
         spectral_norm=norm,
         spectral_radius=radius,
-        growth=growth,
+        growth=mean,
         spread=spread,
         growth_of=source,
         steps=tape.axis.steps,
-        sequences=len(chosen_rows(tape, rows, SEQUENCES)),
+        sequences=len(growth),
+        lost=int(np.isneginf(growth).sum()),
         gate=gate,
         gate_keep=keep,
         gate_product_log10=product,
@@ -75,19 +77,24 @@ def _verdict(norm: float, tape: Tape) -> str:
     return "cannot-explode" if norm * GAMMA <= 1.0 + rounding else "undecided"
 
 
-def _along_data(tape: Tape, rows: Tensor) -> tuple[float, float, str]:
-    """Return nats per step along the data, the standard deviation, and whose they are."""
+def _along_data(tape: Tape, rows: Tensor) -> tuple[Array, str]:
+    """Return nats per step along each sequence followed, and whose they are."""
     if tape.cuts or not len(rows):
-        return math.nan, math.nan, ""
+        return np.zeros(0), ""
     if int(tape.axis.lengths[rows].max()) >= SETTLED_LENGTH:
-        spectrum = lyapunov_spectrum(tape, rows, SEQUENCES, exponents=1)
-        return spectrum.largest, float(spectrum.spread[0]), "lyapunov"
-    growth = jacobian_summary(tape, rows, SEQUENCES).growth_per_step
-    spread = float(growth.std(ddof=1)) if len(growth) > 1 else math.nan
-    return float(growth.mean()), spread, "product"
+        return lyapunov_spectrum(tape, rows, SEQUENCES, exponents=1).per_sequence[:, 0], "lyapunov"
+    return jacobian_summary(tape, rows, SEQUENCES).growth_per_step, "product"
 
 
-def _gate(tape: Tape, rows: Tensor, gate: str) -> tuple[np.ndarray, np.ndarray]:
+def _mean(growth: Array) -> tuple[float, float]:
+    """Return mean and standard deviation over the sequences that anything passes through."""
+    alive = growth[np.isfinite(growth)]
+    if not len(alive):
+        return (-math.inf if len(growth) else math.nan), math.nan
+    return float(alive.mean()), float(alive.std(ddof=1)) if len(alive) > 1 else math.nan
+
+
+def _gate(tape: Tape, rows: Tensor, gate: str) -> tuple[Array, Array]:
     """Return what the keeping gate alone lets through, per step and over a sequence, ``(H,)``."""
     if not gate or not len(rows):
         return np.zeros(0), np.zeros(0)

@@ -84,11 +84,11 @@ def kept_states(track: Track, place: tuple[int, int]) -> KeptStates:
     """Keep one layer's tapes, in recurrence time.
 
     Cost:
-        The states, inputs and activations that the replay has computed anyway stay in memory
-        with the record, in the user's dtype: for each step and row H numbers for a simple RNN,
-        5H for GRU, 6H for LSTM, where the record's float64 gradients are 2H, 7H and 6H. One
-        copy of the layer's weights is made, for an optimizer changes them in place; several
-        calls on one axis are joined, which copies their states.
+        No arithmetic. The states, inputs and activations that the replay has computed anyway
+        stay in memory with the record, in the user's dtype: a simple RNN's record grows by
+        about 1 %, a GRU's by a quarter, an LSTM's by 40 % (float64: by half and by 73 %; ragged
+        batches: by 15 points more). One copy of the layer's weights is made, for an optimizer
+        changes them in place; several calls on one axis are joined, which copies their states.
     """
     tapes = track.tapes(*place)
     lengths = track.lengths().cpu()

@@ -33,8 +33,11 @@ def largest_singular_values(jacobians: Jacobians, seed: int = 0) -> tuple[Tensor
         approximate singular value decomposition. arXiv:1504.05477.
     """
     count, size = jacobians.recurrent.shape[0], jacobians.size
+    if size <= 8 * BLOCK:  # the blocks would fill the space before they tell anything
+        whole = torch.linalg.svdvals(jacobians.dense())[:, 0]
+        return whole, torch.zeros_like(whole)
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randn(size, min(BLOCK, size), generator=generator, dtype=torch.float64)
+    drawn = torch.randn(size, BLOCK, generator=generator, dtype=torch.float64)
     block = torch.linalg.qr(jacobians.apply(drawn.expand(count, *drawn.shape)))[0]
     basis, turned = block, jacobians.apply_transposed(block)  # Jᵀ of the whole basis
     value = _largest(turned)

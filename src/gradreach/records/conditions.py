@@ -31,7 +31,9 @@ class Conditions(ArrayRecord):
         growth: Nats per step along the data: λ_1, or where the sequences are too short for
             it, ln σ_max(∂s_T/∂s_0)/T. spread: its standard deviation over the sequences.
         growth_of: ``"lyapunov"`` or ``"product"``.
-        steps: Steps of the longest sequence. sequences: how many were followed.
+        steps: Steps of the longest sequence.
+        sequences: How many were followed. lost: in how many of them nothing of the first state
+            is left at all (dead units); they are not in ``growth``.
         gate: ``"f"`` (LSTM), ``"z"`` (GRU) or ``""``.
         gate_keep: ``(H,)`` what the gate alone keeps per step, geometric mean over the data.
         gate_product_log10: ``(H,)`` log10 of its product over a sequence, mean over them.
@@ -47,6 +49,7 @@ class Conditions(ArrayRecord):
     growth_of: str
     steps: int
     sequences: int
+    lost: int
     gate: str
     gate_keep: Array
     gate_product_log10: Array
@@ -128,5 +131,6 @@ class Conditions(ArrayRecord):
         sign = "−" if self.growth < 0 else "+"
         told = f"{sign}{abs(self.growth):.2f} nats per step"
         if self.spread > 0:
-            told += f" ± {self.spread:.2g} over {self.sequences} sequences"
-        return f"{told}, a factor {math.exp(self.growth):.2f} per step"
+            told += f" ± {self.spread:.2g} over {self.sequences - self.lost} sequences"
+        told += f", a factor {math.exp(self.growth):.2f} per step"
+        return told + (f"; nothing is left in {self.lost} others" if self.lost else "")

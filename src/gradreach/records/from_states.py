@@ -32,6 +32,7 @@ class FromStates:
     """
 
     name: str
+    source: str
     states: StateSpace | None
     derived: dict[str, ArrayRecord]
 
@@ -144,6 +145,11 @@ class FromStates:
         return self.derived[name]
 
     def _states(self, wanted: str) -> StateSpace:
+        if self.states is None and self.source == "inputs":
+            raise LookupError(
+                f"{self.name}: only the gradient of its inputs was measured (source 'inputs'), so "
+                f"that there is no state to compute `{wanted}` from: see `lag_profile` and `reach()`"
+            )
         if self.states is None:
             raise LookupError(
                 f"{self.name}: this record keeps no states to compute `{wanted}` from; measure "

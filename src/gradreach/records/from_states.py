@@ -147,8 +147,8 @@ class FromStates:
     def _states(self, wanted: str) -> StateSpace:
         if self.states is None and self.source == "inputs":
             raise LookupError(
-                f"{self.name}: only the gradient of its inputs was measured (source 'inputs'), so "
-                f"that there is no state to compute `{wanted}` from: see `lag_profile` and `reach()`"
+                f"{self.name}: only the gradient of its inputs was measured (source 'inputs'); "
+                f"there is no state to compute `{wanted}` from: see `lag_profile` and `reach()`"
             )
         if self.states is None:
             raise LookupError(

@@ -11,7 +11,7 @@ __all__ = ["JacobianCost"]
 MIB = 2.0**20
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class JacobianCost(ArrayRecord):
     """Estimated cost of a layer's ``jacobian``, ``lyapunov``, ``sensitivity`` and ``conditions``.
 
@@ -33,7 +33,7 @@ class JacobianCost(ArrayRecord):
     kept_bytes: int
     method: str
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return (
             f"jacobian {_seconds(self.jacobian_seconds)} ({self.method}), lyapunov "
             f"{_seconds(self.lyapunov_seconds)}, sensitivity {_seconds(self.sensitivity_seconds)}, "

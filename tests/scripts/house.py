@@ -1,16 +1,15 @@
 """Everything a script may ask about how it was started, and leave behind when it ends."""
 
+import importlib.util
 import os
 import sys
 
-here = sorted(name for name in globals() if not name.startswith("_"))
-print(__name__, __file__, __package__, __spec__, __doc__[:10], here, __builtins__.__name__)
-print(sys.argv, os.getcwd(), sys.path[0], sys.flags.safe_path, "numpy" in sys.modules)
+if __name__ == "__main__":  # a spawned child runs this file under another name
+    here = sorted(globals())
+    print(__name__, __file__, __package__, __spec__, __doc__[:10], here, __builtins__.__name__)
+    print(sys.argv, sys.path[0], sys.flags.safe_path, "numpy" in sys.modules)
+    print("torch is there:", bool(importlib.util.find_spec("torch")), "torch" in sys.modules)
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, or it has no effect
-
-import importlib.util
-
-print("torch is there:", importlib.util.find_spec("torch") is not None, "torch" in sys.modules)
 
 import atexit
 import multiprocessing

@@ -13,7 +13,7 @@ from gradreach.report.stretches import stretches
 from gradreach.report.terminal import flow_lines, share_lines, wrapped
 
 if TYPE_CHECKING:  # it imports torch; the one-neuron part is read meanwhile
-    from gradreach.cli.next_word import NextWordRun, Stage, Text
+    from gradreach.cli.next_word import NextWordRun, Text
 
 __all__ = [
     "UNIT",

@@ -215,5 +215,6 @@ def _accuracy(data: PlaceData, model: nn.Module, distances: Sequence[int]) -> di
             rng=random.Random(f"test {distance}"),
         )
         majority, _ = data.example.baselines(test)
-        tested[distance] = Accuracy(*data.example.accuracy(model, test), majority)
+        to_language, to_place = data.example.accuracy(model, test)
+        tested[distance] = Accuracy(to_language, to_place, majority)
     return tested

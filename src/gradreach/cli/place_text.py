@@ -46,13 +46,19 @@ def place_lines(run: PlaceRun) -> Iterator[str]:
         run: What `measure_place` returned.
     """
     yield f"{run.name}, {run.hidden} units, measured on {run.batch} sentences"
+    found = []
     for stage in run.stages:
+        time = when(stage.steps)
         sentence = reach_sentence(stage.layer, unit="word").partition(": ")[2]
         yield from wrapped(
-            f"{when(stage.steps)[:1].upper()}{when(stage.steps)[1:]}: {sentence} {NEEDED} words back it is "
+            f"{time[0].upper()}{time[1:]}: {sentence} {NEEDED} words back it is "
             f"{_amount(stage.left)}."
         )
-        yield from finding_lines([Found(finding) for finding in stage.findings])
+        if not stage.findings:
+            yield from wrapped(f"No problem found {time}.")
+        found += [Found(finding, time) for finding in stage.findings]
+    if found:
+        yield from finding_lines(found)
 
 
 def accuracy_lines(runs: Sequence[PlaceRun]) -> Iterator[str]:
@@ -120,9 +126,22 @@ def _learned(run: PlaceRun) -> str:
             "finding speaks of the network as it stands."
         )
     if right.mean < LEARNED and last.problems:
-        return f"{score}: it has not learned what its gradient does not reach."
+        reach = last.layer.reach() or 0
+        failed = [
+            str(distance)
+            for distance, accuracy in last.accuracy.items()
+            if distance < reach and accuracy.mean < LEARNED
+        ]
+        within = (
+            f" (nor all that it does reach, {' and '.join(failed)} words: reach is needed, and not "
+            "yet enough)"
+        )
+        return (
+            f"{score}: it has not learned what its gradient does not reach"
+            f"{within if failed else ''}."
+        )
     if right.mean < LEARNED:
-        return f"{score}: a gradient that reaches back is needed, and not yet enough."
+        return f"{score}: its gradient reaches back, which is needed, and not yet enough."
     return f"{score}."
 
 

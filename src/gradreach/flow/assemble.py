@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gradreach.flow.contributions import Contribution, contributions_of
 from gradreach.flow.gates import gates_of
+from gradreach.flow.kept_states import kept_states
 from gradreach.flow.lag_profile import Probe, choose_probes, lag_profiles, loss_steps
 from gradreach.flow.nonfinite import first_nonfinite
 from gradreach.flow.norms import scaled_norm
@@ -243,6 +244,7 @@ def _layer_flow(
         transformed_steps=track.steps_after(Link.TRANSFORMED),
         nonfinite=first_nonfinite(result, place),
         tensors=_tensors(result, place, exists, longest),
+        states=kept_states(track, place),
         **closure,
         **given,
     )

@@ -54,7 +54,10 @@ def measure(
     Cost:
         The forward and backward pass, then per layer about three to eight times its own:
         one replay, one float64 reverse scan, and one more scan per followed loss step.
-        Memory of the order of the training step's own.
+        Memory of the order of the training step's own; the record holds the gradients in
+        float64 and the states in the model's dtype, from which ``layer.jacobian``,
+        ``layer.lyapunov``, ``layer.sensitivity`` and ``layer.conditions`` are computed when
+        they are first asked for (``flow.jacobian_cost()`` tells what that will cost).
 
     Reference:
         Pascanu, Mikolov & Bengio (2013), section 2.1 and equations 3-5. arXiv:1211.5063.

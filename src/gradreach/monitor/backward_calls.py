@@ -80,8 +80,10 @@ def _total(tensors: Any) -> Tensor | None:
     parts = tensors if isinstance(tensors, tuple | list) else (tensors,)
     if not all(isinstance(part, Tensor) and part.numel() == 1 for part in parts):
         return None
-    with torch.no_grad():
-        return sum((part.detach() for part in parts[1:]), start=parts[0].detach())
+    total: Tensor = parts[0].detach()
+    for part in parts[1:]:
+        total = total + part.detach()
+    return total
 
 
 def _nothing() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from gradreach.display.html import page_fragment
 from gradreach.display.table import Row, render_table
+from gradreach.records.jacobian_cost import JacobianCost
 from gradreach.records.layer_flow import LayerFlow
 from gradreach.records.parts import BlindSpot
 from gradreach.records.plain import check_schema
@@ -88,6 +89,14 @@ class GradientFlow:
         curves = {name: layer.lag_profile for name, layer in self.layers.items()}
         remarks = [f"not measured: {spot}" for spot in self.blind] + list(self.notes)
         return page_fragment(rows, curves, remarks)
+
+    def jacobian_cost(self) -> dict[str, JacobianCost]:
+        """Return by layer what its Jacobians, exponents and conditions would cost; ``print`` it.
+
+        Raises:
+            LookupError: The record was loaded: there are no states to compute them from.
+        """
+        return {name: layer.jacobian_cost() for name, layer in self.layers.items()}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as plain data, without the large arrays of the layers."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gradreach.records.array_record import ArrayRecord
+from gradreach.records.from_states import FromStates
 from gradreach.records.parts import Gate, LayerTensors, NonFinite
 from gradreach.records.plain import Array, check_schema, from_plain, to_plain
 from gradreach.records.reach import decay_per_step, reach
+from gradreach.records.state_space import StateSpace
 
 __all__ = ["LayerFlow"]
 
@@ -26,7 +29,7 @@ TUPLES = ("lag_probes", "loss_steps", "detached_steps", "transformed_steps", "no
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
-class LayerFlow:
+class LayerFlow(FromStates):
     """Exact gradient flow of one recurrent layer in one direction.
 
     Steps run in the direction of the recurrence: in a reverse layer step 0 is the last element
@@ -68,6 +71,9 @@ class LayerFlow:
             tails.
         tail_value_elsewhere: Share of the steps outside tails that have that value too.
         nonfinite: The first NaN or infinity, if there was one.
+        states: What ``jacobian``, ``lyapunov``, ``sensitivity`` and ``conditions`` are computed
+            from on first access. In memory only; ``None`` in a loaded record.
+        derived: Those that were computed so far.
     """
 
     name: str
@@ -101,6 +107,8 @@ class LayerFlow:
     nonfinite: NonFinite | None = None
     notes: tuple[str, ...] = ()
     tensors: LayerTensors | None = None
+    states: StateSpace | None = None
+    derived: dict[str, ArrayRecord] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return (
@@ -198,7 +206,10 @@ class LayerFlow:
         return self.tensors
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the record as plain data, without the large arrays."""
+        """Return the record as plain data, without the large arrays.
+
+        Jacobians, exponents, sensitivity and conditions are in it if they were computed.
+        """
         plain: dict[str, Any] = {"record": "LayerFlow", "schema_version": SCHEMA_VERSION}
         for name in PLAIN:
             value = getattr(self, name)
@@ -211,7 +222,7 @@ class LayerFlow:
             plain[name] = list(getattr(self, name))
         plain["gates"] = {name: gate.to_dict() for name, gate in self.gates.items()}
         plain["nonfinite"] = None if self.nonfinite is None else self.nonfinite.to_dict()
-        return plain
+        return plain | self._derived_to_dict()
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> LayerFlow:
@@ -230,4 +241,5 @@ class LayerFlow:
         values["gates"] = {name: Gate.from_dict(gate) for name, gate in plain["gates"].items()}
         if plain["nonfinite"] is not None:
             values["nonfinite"] = NonFinite(**plain["nonfinite"])
+        values["derived"] = cls._derived_from_dict(plain)
         return cls(**values)

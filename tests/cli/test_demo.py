@@ -76,7 +76,9 @@ def test_output_tells_the_story_in_order(quick):
             "nn.RNN, 2 layers of 128 units, measured on 16 windows of 60 words",
             "at the start: loss 7.",
             "after 10 steps: loss ",
+            "Diagnosis, after 10 steps:\n  warning: ",
             "nn.LSTM, 2 layers",
+            "3  A task that needs 50 words",
             "Verdict\n",
             "Report: gradreach-demo/report.html",
         )
@@ -97,7 +99,9 @@ def test_report_stands_where_the_last_line_says(quick):
     page = (folder / output.split()[-1]).read_text(encoding="utf-8")
 
     assert not re.search(r"https?:", page)
-    assert page.count("<h3>rnn.l0</h3>") == 4
+    stages = re.findall(r"<h2>((?:Next word|Place and language): .*)</h2>", page)
+    assert page.count("<h3>rnn.l0</h3>") == len(stages) >= 4
+    assert page.index("<h2>Findings</h2>") < page.index(f"<h2>{stages[0]}</h2>")
     for sentence in re.findall(r"nn\.\w+: at the start.*?\.(?=\s)", output.partition("Verdict")[2]):
         assert " ".join(sentence.split()) in page.replace("&#39;", "'")
     assert [path.name for path in folder.iterdir()] == ["gradreach-demo"]
@@ -166,7 +170,9 @@ def test_json_is_one_strict_object(text, run):
         assert len(layer["lag_profile"]) == layer["lags"] == 60
         assert max(layer["closure_error"].values()) < 1e-5  # float32, as tests/claims.py argues
         assert sum(part["share"] for part in layer["last_word_shares"]) == pytest.approx(1)
+    assert start["findings"] == [found.to_dict() for found in run.start.findings] != []
     assert told["verdict"] == ["Said."]
+    assert told["place_language"] == {"left_out": None, "models": []}
 
 
 def test_unwritable_report_is_told_before_anything_is_computed(tmp_path):
@@ -207,6 +213,15 @@ def test_one_neuron_part_alone_writes_nothing(tmp_path, monkeypatch):
 
 def test_example_is_the_script_of_the_repository():
     assert example_path("next_word").read_text() == (ROOT / "examples/next_word.py").read_text()
+
+
+def test_loading_an_example_leaves_no_module_behind():
+    before = sys.modules.get("place_language")
+
+    module = load_example("place_language")  # defines dataclasses, which need it there meanwhile
+
+    assert module.Batch.__module__ == "place_language"
+    assert sys.modules.get("place_language") is before
 
 
 def test_missing_example_is_told():

@@ -85,7 +85,7 @@ def test_tapes_hold_the_states_of_the_pass(kind, layout):
 
 
 def test_other_random_stream_is_noticed():
-    module, inputs, output, stream = recorded("gru", 0.5, "padded", False, False)
+    module, inputs, output, _stream = recorded("gru", 0.5, "padded", False, False)
     torch.manual_seed(1)
 
     other = replay_torch(module, module._flat_weights, inputs, None, output, torch.get_rng_state())

@@ -63,12 +63,6 @@ class Loop(nn.Module):
         return h
 
 
-compiled = torch.compile(nn.Sequential(nn.Linear(4, 4), nn.Tanh(), Loop()), backend="eager")
-fit("compiled", compiled.parameters(), lambda: compiled(x).square().mean())
-kept = nn.Sequential(nn.Linear(4, 4), nn.LSTM(4, 6))
-half = torch.compile(kept, backend="eager")
-fit("compiled around an LSTM", kept.parameters(), lambda: half(x)[0].square().mean())
-
 loop = Loop()
 fit("a loop", loop.parameters(), lambda: loop(x).square().mean())
 with warnings.catch_warnings():

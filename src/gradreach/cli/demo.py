@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # it imports torch, for which `--help` must not wait
 __all__ = ["demo"]
 
 CELLS = ("rnn", "lstm")
-STEPS, PLACE_STEPS, QUICK_STEPS = 120, 250, 10
+STEPS, PLACE_STEPS, QUICK_STEPS = 200, 250, 10
 # Long memory from the start (Tallec & Ollivier 2018): measured beside them, a cure for the finding.
 UNTRAINED_CELL = "chrono"
 REPORT = Path("gradreach-demo") / "report.html"

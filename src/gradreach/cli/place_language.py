@@ -131,7 +131,7 @@ def load_place(example: ModuleType) -> PlaceData:
     Raises:
         MissingExtraError: `babel`, from which the facts come, is not installed.
     """
-    require("babel", extra="data", purpose="this part (which language is spoken where)")
+    require("babel", extra="data", purpose="This part of the demo")
     train, held_out = example.load_data()
     vocabulary = example.build_vocabulary(train, example.parse_args([]).common_words)
     return PlaceData(example, train, held_out, vocabulary)

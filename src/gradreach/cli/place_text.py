@@ -132,13 +132,13 @@ def _learned(run: PlaceRun) -> str:
             for distance, accuracy in last.accuracy.items()
             if distance < reach and accuracy.mean < LEARNED
         ]
-        within = (
-            f" (nor all that it does reach, {' and '.join(failed)} words: reach is needed, and not "
-            "yet enough)"
+        either = (
+            f"; nor {' and '.join(failed)} words, which it does reach: reach is needed, and not "
+            "yet enough"
         )
         return (
             f"{score}: it has not learned what its gradient does not reach"
-            f"{within if failed else ''}."
+            f"{either if failed else ''}."
         )
     if right.mean < LEARNED:
         return f"{score}: its gradient reaches back, which is needed, and not yet enough."

@@ -27,12 +27,14 @@ class CarriedState:
 
     Args:
         layer: Name of the module. file, line, source: the user's line that called it.
+        step: Updates of the weights made before.
     """
 
     layer: str
     file: str
     line: int
     source: str
+    step: int
 
 
 class CarryWatch:
@@ -40,21 +42,24 @@ class CarryWatch:
 
     Attributes:
         found: The first place where a state entered so.
-        times: In how many passes one did.
+        in_a_row: The most passes in a row in which one did.
     """
 
     def __init__(self) -> None:
         self.found: CarriedState | None = None
-        self.times = 0
+        self.in_a_row = 0
         self._left: list[Place] = []
+        self._row = 0
         self._seen_now = False
 
     def remember(self, ends: list[RecordedCall]) -> None:
         """A pass has ended: keep the places of the last states of each layer, weakly."""
         self._left = [place for call in ends for place in call.places() if place is not None]
+        self._row = self._row + 1 if self._seen_now else 0
+        self.in_a_row = max(self.in_a_row, self._row)
         self._seen_now = False
 
-    def check(self, call: RecordedCall) -> None:
+    def check(self, call: RecordedCall, step: int) -> None:
         """Look whether a call was entered by a state of the pass before, still on its graph."""
         if self._seen_now or call.before is not None or not call.entering:
             return
@@ -62,11 +67,10 @@ class CarryWatch:
         if not marks or not any(_behind(state.grad_fn, marks) for state in call.entering):
             return
         self._seen_now = True
-        self.times += 1
         if self.found is None:
             file, line = _users_line(sys._getframe())
             source = linecache.getline(file, line).strip()
-            self.found = CarriedState(call.name, file, line, source)
+            self.found = CarriedState(call.name, file, line, source, step)
 
 
 def _behind(node: Any, marks: set[Any]) -> bool:

@@ -135,7 +135,7 @@ class PassWatch:
         self.names.start()
         self._recorder = recorder = ScriptRecorder(self.names, self.guard)
         recorder.on_reached = partial(self.guard, self._reach)
-        recorder.on_recorded = self.carried.check
+        recorder.on_recorded = lambda call: self.carried.check(call, self.steps)
         recorder.__enter__()
         self._hidden.start([*self.names.handles, *recorder.handles])
 

@@ -24,8 +24,8 @@ from gradreach.runs.folder import RunFolder
 __all__ = ["Session", "SessionOptions"]
 
 NEVER_REACHED = (
-    "no sampled pass reached it: it was called where no gradient is recorded, or compiled with "
-    "torch.compile, or the loss does not depend on it"
+    "no sampled pass reached it: it was called where no gradient is recorded, or the loss does not "
+    "depend on it, or torch.compile took it in (TORCHDYNAMO_DISABLE=1 keeps it out)"
 )
 LAG_PROBES = 4  # loss steps followed in each sample: the first samples show whether four do
 

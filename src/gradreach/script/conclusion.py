@@ -94,7 +94,10 @@ def _why_nothing(run: WatchedRun) -> str | None:
             "no recurrent layer (nn.RNN, nn.GRU, nn.LSTM or their cells) was called: gradreach "
             "measures recurrent networks"
         )
-    return "recurrent layers were called, but no backward pass went through them"
+    return (
+        "no backward pass went through a recurrent layer, or torch.compile took them all in "
+        "(TORCHDYNAMO_DISABLE=1 keeps them out)"
+    )
 
 
 def _meta(run: WatchedRun, why: str | None, code: int) -> dict[str, Any]:

@@ -117,12 +117,12 @@ def _explain_crash(session: Session, outcome: Outcome) -> None:
     carried = session.watch.carried
     crashed = any(words in told for words in CRASHES for told in outcome.told)
     # Once may be meant: a window of two passes that share their graph. Twice in a row it grows.
-    if carried.found is None or not (crashed or carried.times > 1):
+    if carried.found is None or not (crashed or carried.in_a_row > 1):
         return
     from gradreach.diagnosis.rules.growing_graph import growing_graph
 
     found = carried.found
     session.see(
         growing_graph(found.layer, found.file, found.line, found.source, crashed=crashed),
-        session.watch.steps,
+        found.step,
     )

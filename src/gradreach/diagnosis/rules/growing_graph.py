@@ -31,7 +31,8 @@ def growing_graph(layer: str, file: str, line: int, source: str, *, crashed: boo
     )
     return Finding(
         code="growing-graph",
-        severity="error",
+        # Where it does not crash it may be meant, and end after so many passes.
+        severity="error" if crashed else "warning",
         layer=layer,
         cause=(
             f"the state that enters {layer} at {place}{shown} still hangs on the graph of the "

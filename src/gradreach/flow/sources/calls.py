@@ -49,7 +49,6 @@ class RecordedCall:
     leaving_versions: tuple[int, ...]
     leaving_places: tuple[Place | None, ...]
     state_arrivals: tuple[Arrival, ...]
-    has_graph: bool
     in_backward: bool
     before: tuple[RecordedCall, str] | None = field(default=None, init=False)
 

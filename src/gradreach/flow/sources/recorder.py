@@ -85,22 +85,24 @@ class Recorder:
             return
         name = self.modules[module]
         try:
+            # Also where there is nothing to look at: tensors of inference mode have no version.
+            if _sequence(module, output).grad_fn is None:
+                self._streams.pop(module, None)
+                self.without_graph[name] = self.without_graph.get(name, 0) + 1
+                return
             call = self._record(module, name, args, kwargs, output)
         except Exception as error:  # noqa: BLE001  the user's pass goes on, the module is blind
             self.failures[name] = (
                 f"its call could not be recorded ({type(error).__name__}: {error})"
             )
             return
-        if call.has_graph:
-            self.tails.tie(call)
-            self.calls.append(call)
-            if self.on_recorded is not None:
-                self.on_recorded(call)
-            if self.on_reached is not None:
-                for arrival in call.arrivals():
-                    arrival.first = partial(self.on_reached, call)
-        else:
-            self.without_graph[name] = self.without_graph.get(name, 0) + 1
+        self.tails.tie(call)
+        self.calls.append(call)
+        if self.on_recorded is not None:
+            self.on_recorded(call)
+        if self.on_reached is not None:
+            for arrival in call.arrivals():
+                arrival.first = partial(self.on_reached, call)
 
     def _record(
         self, module: nn.Module, name: str, args: Any, kwargs: dict[str, Any], output: Any
@@ -109,7 +111,7 @@ class Recorder:
         state = args[1] if len(args) > 1 else kwargs.get("hx")
         entering = state_parts(state)
         leaving = state_parts(output[1] if isinstance(module, nn.RNNBase) else output)
-        sequence = _data(output[0]) if isinstance(module, nn.RNNBase) else leaving[0]
+        sequence = _sequence(module, output)
         shared: dict[str, Any] = {
             "name": name,
             "module": module,
@@ -120,7 +122,6 @@ class Recorder:
             "leaving_versions": tuple(part._version for part in leaving),
             "leaving_places": tuple(Place.of(part) for part in leaving),
             "state_arrivals": tuple(Arrival(part) for part in leaving),
-            "has_graph": sequence.grad_fn is not None,
             "in_backward": self.in_backward,
         }
         if isinstance(module, nn.RNNBase):
@@ -139,6 +140,9 @@ class Recorder:
         )
 
 
-def _data(sequence: Any) -> Tensor:
-    data: Tensor = sequence.data if isinstance(sequence, PackedSequence) else sequence
+def _sequence(module: nn.Module, output: Any) -> Tensor:
+    """Return what tells whether a call is on the graph: the output, or a cell's new state."""
+    if not isinstance(module, nn.RNNBase):
+        return state_parts(output)[0]
+    data: Tensor = output[0].data if isinstance(output[0], PackedSequence) else output[0]
     return data

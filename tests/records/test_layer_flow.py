@@ -15,8 +15,8 @@ from gradreach.records import LayerFlow
 from gradreach.records.plain import SchemaError
 from gradreach.runs.plain_json import dumps, loads
 
-
-IN_PROCESS = {"tensors", "states", "derived"}  # large arrays and what is computed from them
+# The large arrays, and what was computed from them: that is stored under names of its own.
+IN_PROCESS = {"tensors", "states", "derived"}
 
 
 def assert_same(found, expected):

@@ -11,6 +11,7 @@ from typing import TextIO
 
 import click
 
+from gradreach.cli.any_encoding import tolerate_any_encoding
 from gradreach.runs.files import WriteError
 from gradreach.runs.folder import RunFolder, RunFolderError
 from gradreach.script.ranks import is_first_rank, is_one_of_many
@@ -50,7 +51,7 @@ def diagnose(
     as_json: bool,
     script: str,
     arguments: tuple[str, ...],
-) -> int:
+) -> None:
     """Run an unmodified training script and say what is wrong with its gradient.
 
     The script runs exactly as `python SCRIPT ARGS…` would; its weights, files and output are
@@ -63,28 +64,27 @@ def diagnose(
     except ScriptError as error:
         raise click.UsageError(str(error)) from error
     if not is_first_rank():
-        with _own_streams(as_json), _script_encoding():
-            return run_counted(script, list(arguments), steps).exit_code
+        with _own_streams(as_json):
+            sys.exit(run_counted(script, list(arguments), steps).exit_code)
     run = _run_folder(folder, [script, *arguments])
     with _own_streams(as_json) as (output, errors):
-        with _script_encoding():
-            watched = run_watched(
-                script, list(arguments), run, every=every, needs_lag=needs_lag, steps=steps
-            )
+        watched = run_watched(
+            script, list(arguments), run, every=every, needs_lag=needs_lag, steps=steps
+        )
         if watched.forked:
-            return watched.outcome.exit_code
+            sys.exit(watched.outcome.exit_code)
         from gradreach.script.conclusion import conclude
 
         story = conclude(watched, run)
         _write(errors, story.text)
         if as_json:
             _write(output, story.json + "\n")
-        if not _flushed():
-            return watched.outcome.exit_code or READER_GONE
+    code = story.exit_code
     if is_one_of_many():
         # The launcher would take any other code for a crash and end the other ranks for it.
-        return watched.outcome.exit_code
-    return story.exit_code
+        code = watched.outcome.exit_code
+    # Python itself does what is left to do, to the streams as the script has made them.
+    sys.exit(code if _flushed() else watched.outcome.exit_code or READER_GONE)
 
 
 def _run_folder(folder: Path | None, command: list[str]) -> RunFolder:
@@ -122,37 +122,15 @@ def _own_streams(as_json: bool) -> Iterator[tuple[TextIO | None, TextIO | None]]
             own.close()
 
 
-@contextlib.contextmanager
-def _script_encoding() -> Iterator[None]:
-    """Give the script the error handlers its streams would have had, then ours again.
-
-    We write the nearest character to a terminal that lacks one; the script must fail as it
-    would without us.
-    """
-    given = [(stream, stream.errors) for stream in (sys.stdout, sys.stderr) if stream is not None]
-    plain = "strict" if sys.stdin is None else sys.stdin.errors
-    for stream, handler in given:
-        if (handler or "").startswith("gradreach"):
-            _set_errors(stream, plain if stream is sys.stdout else "backslashreplace")
-    try:
-        yield
-    finally:
-        for stream, handler in given:
-            _set_errors(stream, handler)
-
-
-def _set_errors(stream: TextIO, handler: str | None) -> None:
-    with contextlib.suppress(AttributeError, ValueError, OSError):  # replaced, or closed
-        if stream.errors != handler:
-            stream.reconfigure(errors=handler)  # type: ignore[attr-defined]
-
-
 def _write(stream: TextIO | None, text: str) -> None:
     """Write where we can: the script may have closed it, its reader may have gone."""
+    restore = tolerate_any_encoding()
     if stream is not None:
         with contextlib.suppress(OSError, ValueError):
             stream.write(text)
             stream.flush()
+    with contextlib.suppress(OSError, ValueError):
+        restore()
 
 
 def _flushed() -> bool:
@@ -161,7 +139,7 @@ def _flushed() -> bool:
         if sys.stdout is not None:
             sys.stdout.flush()
     except ValueError:  # the script has closed it
-        sys.stdout = sys.__stdout__
+        pass
     except OSError:
         with contextlib.suppress(OSError, ValueError):
             nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -147,6 +147,7 @@ def _show(error: BaseException, script: str) -> None:
     try:
         sys.excepthook(type(error), error, error.__traceback__)
     except BaseException as failure:  # noqa: BLE001  as Python does: both are shown
+        failure.__context__ = None  # it arose while we, not the script, handled the other
         without_ours(failure, script)
         with contextlib.suppress(OSError, ValueError, AttributeError):
             sys.stderr.write("Error in sys.excepthook:\n")

@@ -14,6 +14,7 @@ from tests.flow.test_jacobian import fused, measured
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import gradreach as gr
+from gradreach.records import ScaledArray
 from gradreach.records.from_states import DERIVED
 from gradreach.runs import plain_json
 
@@ -90,13 +91,13 @@ def test_training_on_after_the_measurement_changes_nothing():
 
 def test_no_random_stream_and_no_grad_mode_is_touched():
     layer = flow_of("gru").layers["rnn"]
-    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
 
     for name in DERIVED:
         getattr(layer, name)
 
     assert torch.equal(torch.get_rng_state(), torch_state)
-    assert np.array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
+    assert np.array_equal(np.random.get_state()[1], numpy_state)
     assert torch.is_grad_enabled()
 
 
@@ -121,7 +122,11 @@ def test_keeping_the_states_less_than_doubles_a_layers_record(kind, dtype, ragge
             found[storage.data_ptr()] = storage.nbytes()
         return found
 
-    record = memory([v for v in vars(layer.tensors).values() if v is not None])
+    arrays: list[np.ndarray] = []
+    for value in vars(layer.tensors).values():
+        parts = vars(value).values() if isinstance(value, ScaledArray) else [value]
+        arrays += [part for part in parts if part is not None]
+    record = memory(arrays)
     tape = layer.states.tape
     parts = [tape.inputs, tape.previous, tape.hidden, tape.previous_cell, tape.cell]
     parts += [*tape.activations.values(), *(weight for _, weight in tape.weights.named())]

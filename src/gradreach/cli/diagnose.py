@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from gradreach.script.runner import ScriptError, check_script
 
 __all__ = ["diagnose"]
 
+COULD_NOT_MEASURE = 3
 READER_GONE = 128 + 13  # as a shell reports a death by SIGPIPE
 
 
@@ -84,7 +86,7 @@ def diagnose(
         # The launcher would take any other code for a crash and end the other ranks for it.
         code = watched.outcome.exit_code
     # Python itself does what is left to do, to the streams as the script has made them.
-    sys.exit(code if _flushed() else watched.outcome.exit_code or READER_GONE)
+    sys.exit(watched.outcome.exit_code or _flush_failure() or code)
 
 
 def _run_folder(folder: Path | None, command: list[str]) -> RunFolder:
@@ -133,17 +135,17 @@ def _write(stream: TextIO | None, text: str) -> None:
         restore()
 
 
-def _flushed() -> bool:
-    """Whether what the script wrote last could be written; what could not is thrown away."""
+def _flush_failure() -> int:
+    """Write what the script left in standard output; return an exit code where that fails."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
     except ValueError:  # the script has closed it
-        pass
-    except OSError:
-        with contextlib.suppress(OSError, ValueError):
+        return 0
+    except OSError as error:
+        with contextlib.suppress(OSError, ValueError):  # or Python complains when it ends
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, sys.stdout.fileno())
             os.close(nowhere)
-        return False
-    return True
+        return READER_GONE if error.errno == errno.EPIPE else COULD_NOT_MEASURE
+    return 0

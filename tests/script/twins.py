@@ -60,7 +60,9 @@ def environment(**changes: str) -> dict[str, str]:
     paths = [SOURCE, os.environ.get("PYTHONPATH", "")]
     own = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "OMP_NUM_THREADS": "1"}
     own |= {"NO_COLOR": "1", "PYTHONUTF8": "1"}
-    return {**os.environ, **own, **changes}
+    # With buffers, as users have it: their order of output is what we might disturb.
+    inherited = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    return {**inherited, **own, **changes}
 
 
 def ended(

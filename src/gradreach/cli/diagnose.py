@@ -128,9 +128,13 @@ def _write(stream: TextIO | None, text: str) -> None:
     """Write where we can: the script may have closed it, its reader may have gone."""
     restore = tolerate_any_encoding()
     if stream is not None:
-        with contextlib.suppress(OSError, ValueError):
+        try:
             stream.write(text)
             stream.flush()
+        except ValueError:
+            pass
+        except OSError:
+            _forget(stream)
     with contextlib.suppress(OSError, ValueError):
         restore()
 
@@ -143,9 +147,14 @@ def _flush_failure() -> int:
     except ValueError:  # the script has closed it
         return 0
     except OSError as error:
-        with contextlib.suppress(OSError, ValueError):  # or Python complains when it ends
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, sys.stdout.fileno())
-            os.close(nowhere)
+        _forget(sys.stdout)
         return READER_GONE if error.errno == errno.EPIPE else COULD_NOT_MEASURE
     return 0
+
+
+def _forget(stream: TextIO) -> None:
+    """Send what is still buffered nowhere, or Python complains about it when it ends."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)

@@ -183,6 +183,7 @@ class Ratios:
 
     @classmethod
     def empty(cls, steps: int) -> Ratios:
+        """Return sums over no probe yet, for lags 0 … ``steps`` - 1."""
         return cls(torch.zeros(steps, dtype=torch.float64), torch.zeros(steps, dtype=torch.float64))
 
     def add(self, norms: Tensor, ends: Tensor) -> None:

@@ -79,10 +79,8 @@ class Rerun:
 
     def consumers_first(self) -> list[Path]:
         """Return the outputs so that each comes after all that were computed from it."""
-        return sorted(self.outputs, key=lambda path: len(self._all_consumers(path)))
-
-    def _all_consumers(self, path: Path) -> list[Path]:
-        return self.consumers[path]  # reachability is transitive: these are all of them
+        # Reachability is transitive: whoever has fewer consumers is no source of who has more.
+        return sorted(self.outputs, key=lambda path: len(self.consumers[path]))
 
     def inner(self, path: Path, gradients: Mapping[Path, Tensor]) -> Tensor | None:
         """Return what reaches an output through the others, given the gradients at those."""
@@ -91,9 +89,9 @@ class Rerun:
         if not outputs:
             return None
         found = torch.autograd.grad(
-            outputs, [self.outputs[path]], given, allow_unused=True, retain_graph=True
+            outputs, [self.outputs[path]], given, retain_graph=True, materialize_grads=True
         )[0]
-        return None if found is None else found.double() * factor
+        return found.double() * factor
 
     def vjp(self, gradients: Mapping[Path, Tensor], *, contributions: bool) -> Vjp:
         """Send gradients at the outputs one step back.
@@ -109,7 +107,7 @@ class Rerun:
             **{("out", path): tensor for path, tensor in self.outputs.items()},
             **({("w", n): leaf for n, leaf in self.parameters.items()} if contributions else {}),
         }
-        found = torch.autograd.grad(
+        found: tuple[Tensor | None, ...] = torch.autograd.grad(
             outputs, list(wanted.values()), given, allow_unused=True, retain_graph=True
         )
         result = Vjp({}, {}, {})
@@ -123,9 +121,7 @@ class Rerun:
                 target[key] = gradient.double() * factor
         return result
 
-    def _scaled(
-        self, gradients: Mapping[Path, Tensor]
-    ) -> tuple[list[Tensor], list[Tensor], float]:
+    def _scaled(self, gradients: Mapping[Path, Tensor]) -> tuple[list[Tensor], list[Tensor], float]:
         """Return outputs, their gradients at size 1 in the model's dtype, and the factor."""
         used = {path: value for path, value in gradients.items() if bool((value != 0).any())}
         if not used:
@@ -172,9 +168,7 @@ def rerun(call: OwnCall) -> Rerun:
         if len(call.streams) > 1:
             torch.cuda.set_rng_state(call.streams[1], next(iter(call.values.values())).device)
     leaves, given = _entering(call)
-    parameters = {
-        name: value.requires_grad_() for name, value in learned(call.module).items()
-    }
+    parameters = {name: value.requires_grad_() for name, value in learned(call.module).items()}
     kind = next(iter(call.values.values())).device.type
     enabled, dtype = call.autocast
     try:

@@ -42,13 +42,15 @@ class OwnScan:
         return [step for step, parts in enumerate(self.outside) if parts]
 
 
-def own_scan(chain: OwnChain) -> OwnScan:
-    """Split the captured gradients of a chain into flow and arrivals, and sum up nothing yet.
+def own_scan(chain: OwnChain, parts: list[Path]) -> OwnScan:
+    """Split the captured gradients of a chain into flow and arrivals, the last step first.
+
+    Args:
+        parts: The outputs that are state.
 
     Raises:
         NotMeasurableError: A call could not be run again, or its states cannot be measured.
     """
-    parts = chain.parts
     _check(chain, parts)
     steps = len(chain.calls)
     totals: list[dict[Path, Tensor]] = [{} for _ in range(steps)]
@@ -66,9 +68,8 @@ def own_scan(chain: OwnChain) -> OwnScan:
             if path not in call.values:
                 continue
             total = sent.totals.get(path)
-            total = torch.zeros_like(call.values[path], dtype=torch.float64) if total is None else (
-                total
-            )
+            if total is None:
+                total = torch.zeros_like(call.values[path], dtype=torch.float64)
             totals[step][path] = total
             if path in again.outputs:
                 arrived = _captured(call, path)
@@ -153,7 +154,9 @@ def _check(chain: OwnChain, parts: list[Path]) -> None:
         for path, value in call.values.items():
             if value.dtype not in ROUNDING:
                 found = str(value.dtype).removeprefix("torch.")
-                raise NotMeasurableError(f"its outputs are {found}; float32 and float64 are measured")
+                raise NotMeasurableError(
+                    f"its outputs are {found}; float32 and float64 are measured"
+                )
             if path in parts and shapes.setdefault(path, value.shape) != value.shape:
                 raise NotMeasurableError(
                     f"its state changes shape from step to step, from {tuple(shapes[path])} to "

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from gradreach.errors import NotMeasurableError
-from gradreach.flow.sources.own_calls import OwnCall, own_chains, ties_between
+from gradreach.flow.sources.own_calls import OwnCall, ties_between
 from gradreach.flow.sources.place import Place
 from gradreach.flow.sources.tree import mapped, tensors_in
 from gradreach.records import BlindSpot
@@ -122,9 +122,7 @@ class OwnCells:
     def _say(self, module: nn.Module, reason: str) -> None:
         self.blind.append(BlindSpot(self.names[module], type(module).__name__, reason))
 
-    def _insist(
-        self, module: nn.Module, name: str, cells: dict[nn.Module, list[OwnCall]]
-    ) -> None:
+    def _insist(self, module: nn.Module, name: str, cells: dict[nn.Module, list[OwnCall]]) -> None:
         """Raise where a declared cell is none."""
         if module in cells or module in self._failures:
             return

@@ -38,11 +38,11 @@ def mapped(value: Any, function: Callable[[Path, Tensor], Tensor], path: Path = 
             changed[key] = mapped(part, function, (*path, key))
         return changed
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        changed = copy.copy(value)
+        other = copy.copy(value)
         for field in dataclasses.fields(value):
             part = mapped(getattr(value, field.name), function, (*path, field.name))
-            object.__setattr__(changed, field.name, part)  # frozen ones as well
-        return changed
+            object.__setattr__(other, field.name, part)  # frozen ones as well
+        return other
     return value
 
 

@@ -37,8 +37,8 @@ def measure(
     loops over their cells or cells of the user's own), runs ``closure`` once with a backward
     pass, and returns for each layer the gradient at every time step, every step's contribution
     to the weight gradients, and how much of a single loss step's gradient is left ℓ steps back.
-    Parameters, ``.grad``, buffers, modes, hooks, ``requires_grad`` and random streams are afterwards exactly what they
-    were, also when ``closure`` raises.
+    Parameters, ``.grad``, buffers, modes, hooks, ``requires_grad`` and random streams are
+    afterwards exactly what they were, also when ``closure`` raises.
 
     Args:
         model: The model, as it is trained.

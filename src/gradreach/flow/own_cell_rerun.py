@@ -85,11 +85,11 @@ class Rerun:
     def inner(self, path: Path, gradients: Mapping[Path, Tensor]) -> Tensor | None:
         """Return what reaches an output through the others, given the gradients at those."""
         chosen = {other: gradients[other] for other in self.consumers[path]}
-        outputs, given, factor = self._scaled(chosen)
-        if not outputs:
+        value, factor = self._scaled(chosen)
+        if value is None:
             return None
         found = torch.autograd.grad(
-            outputs, [self.outputs[path]], given, retain_graph=True, materialize_grads=True
+            value, self.outputs[path], retain_graph=True, materialize_grads=True
         )[0]
         return found.double() * factor
 
@@ -99,8 +99,8 @@ class Rerun:
         The gradient is sent in the model's dtype at size 1 and scaled back in float64: the
         step is linear in it, and float32 alone would lose a contracting tail.
         """
-        outputs, given, factor = self._scaled(gradients)
-        if not outputs:
+        value, factor = self._scaled(gradients)
+        if value is None:
             return Vjp({}, {}, {})
         wanted: dict[Any, Tensor] = {
             **{("in", path): leaf for path, leaf in self.leaves.items()},
@@ -108,7 +108,7 @@ class Rerun:
             **({("w", n): leaf for n, leaf in self.parameters.items()} if contributions else {}),
         }
         found: tuple[Tensor | None, ...] = torch.autograd.grad(
-            outputs, list(wanted.values()), given, allow_unused=True, retain_graph=True
+            value, list(wanted.values()), allow_unused=True, retain_graph=True
         )
         result = Vjp({}, {}, {})
         for (kind, key), gradient in zip(wanted, found, strict=True):
@@ -121,21 +121,25 @@ class Rerun:
                 target[key] = gradient.double() * factor
         return result
 
-    def _scaled(self, gradients: Mapping[Path, Tensor]) -> tuple[list[Tensor], list[Tensor], float]:
-        """Return outputs, their gradients at size 1 in the model's dtype, and the factor."""
+    def _scaled(self, gradients: Mapping[Path, Tensor]) -> tuple[Tensor | None, float]:
+        """Return ⟨outputs, gradients⟩ with the gradients at size 1, and the factor left out.
+
+        Its gradient is the product wanted. torch's own argument for that, ``grad_outputs``,
+        imports a computer algebra system on its first use, which takes longer than measuring.
+        """
         used = {path: value for path, value in gradients.items() if bool((value != 0).any())}
         if not used:
-            return [], [], 1.0
+            return None, 1.0
         peak = max(float(value.abs().amax()) for value in used.values())
         # A power of two, so that scaling rounds nothing.
         factor = max(2.0 ** (math.frexp(peak)[1] - 1), LEAST) if math.isfinite(peak) else 1.0
-        outputs = [self.outputs[path] for path in used]
-        return (
-            outputs,
-            [(value / factor).to(tensor.dtype)
-             for value, tensor in zip(used.values(), outputs, strict=True)],
-            factor,
-        )  # fmt: skip
+        with torch.enable_grad():
+            products = [
+                (self.outputs[path] * (value / factor).to(self.outputs[path].dtype)).sum()
+                for path, value in used.items()
+            ]
+            # Outputs may differ in dtype; the gradient of the cast is the cast of the gradient.
+            return torch.stack([product.double() for product in products]).sum(), factor
 
 
 def learned(module: nn.Module) -> dict[str, Tensor]:

@@ -127,23 +127,20 @@ class OwnCells:
         if module in cells or module in self._failures:
             return
         said = f"measure(): argument 'cells' names {name!r}, "
-        if isinstance(module, torch.jit.ScriptModule):
-            self._say(module, "scripted modules run no hooks; pass the module as written")
-        elif module in self._without_graph:
+        if module in self._without_graph:
             raise NotMeasurableError(
                 said + "which was called where no gradient is recorded (no_grad, reentrant "
                 "checkpointing): call it with gradients on, or checkpoint with use_reentrant=False"
             )
-        elif module in self._seen:
+        if module in self._seen:
             raise NotMeasurableError(
                 said + "none of whose outputs entered its next call: name the module that takes "
                 "and returns the state, as a tensor or in a tuple, list, dict or dataclass"
             )
-        else:
-            raise NotMeasurableError(
-                said + "which 'closure' did not call: run it as module(...), not by another of "
-                "its methods, or name the module that is called"
-            )
+        raise NotMeasurableError(
+            said + "which 'closure' did not call: run it as module(...), not by another of "
+            "its methods, or name the module that is called"
+        )
 
     def _before(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         if module not in self.names or torch._C._current_graph_task_id() != -1:
@@ -276,6 +273,8 @@ def _inside_another(module: nn.Module, cells: dict[nn.Module, list[OwnCall]]) ->
 
 def _why_not(module: nn.Module) -> str | None:
     for part in module.modules():
+        if isinstance(part, torch.jit.ScriptModule):
+            return "scripted modules cannot be run again step by step; pass the module as written"
         if _compiled(part):
             return "cells compiled with torch.compile cannot be run again step by step"
     return None
@@ -292,8 +291,7 @@ def _candidates(model: nn.Module) -> dict[nn.Module, str]:
         if isinstance(module, RECURRENT) or (compiled and module is not model):
             inside |= set(module.modules())
         torchs = type(module).__module__.startswith("torch.nn.") or (compiled and module is model)
-        scripted = isinstance(module, torch.jit.ScriptModule)
-        if not torchs and not scripted and not _holds_recurrent(module):
+        if not torchs and not _holds_recurrent(module):
             names[module] = path or type(module).__name__.lower()
     return names
 

@@ -143,6 +143,8 @@ class OwnCells:
         )
 
     def _before(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        if torch.compiler.is_compiling():
+            return  # torch.compile traces hooks, too; this one must not get into its program
         if module not in self.names or torch._C._current_graph_task_id() != -1:
             return  # what checkpointing recomputes inside a backward pass is a copy
         inputs = tensors_in(args)
@@ -173,6 +175,8 @@ class OwnCells:
     def _after(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     ) -> None:
+        if torch.compiler.is_compiling():
+            return
         if module not in self.names or torch._C._current_graph_task_id() != -1:
             return
         while self._entered:

@@ -14,7 +14,7 @@ TORCHRUN += ["--master_addr", "127.0.0.1", "--master_port", 0]
 
 def under_torchrun(place: Path, *options: object) -> tuple[Ended, Path]:
     folder = place / "gradreach-run"
-    command = [*TORCHRUN, "-m", "gradreach", "diagnose", "--run", folder, *options]
+    command = [*TORCHRUN, "-m", "gradreach", "diagnose", "--run-folder", folder, *options]
     return ended([*command, SCRIPTS / "ddp.py"], place / "run"), folder
 
 

@@ -36,7 +36,8 @@ READER_GONE = 128 + 13  # as a shell reports a death by SIGPIPE
 @click.option("--needs-lag", type=click.IntRange(1), metavar="N",
               help="How many steps back the task must look, if you know.")  # fmt: skip
 @click.option(
-    "--run", "folder", type=click.Path(path_type=Path), metavar="FOLDER",
+    # The second name is for torchrun, which takes the first for the beginning of one of its own.
+    "--run", "--run-folder", "folder", type=click.Path(path_type=Path), metavar="FOLDER",
     help="Where to write records and report; default gradreach-runs/SCRIPT-TIME.",
 )  # fmt: skip
 @click.option(

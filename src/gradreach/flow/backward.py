@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from gradreach.errors import NotMeasurableError
+from gradreach.flow.sources.own_cells import OwnCells
 from gradreach.flow.sources.recorder import Recorder
 from gradreach.flow.sources.weights import WeightGradients
 
@@ -17,7 +18,9 @@ __all__ = ["run_backward"]
 REENTRANT = "CheckpointFunctionBackward"  # torch.utils.checkpoint(use_reentrant=True)
 
 
-def run_backward(recorder: Recorder, loss: Tensor) -> dict[int, Tensor | None]:
+def run_backward(
+    recorder: Recorder, loss: Tensor, own: OwnCells | None = None
+) -> dict[int, Tensor | None]:
     """Run the backward pass; return the gradient it sent to each weight, by the weight's id.
 
     Raises:
@@ -26,8 +29,8 @@ def run_backward(recorder: Recorder, loss: Tensor) -> dict[int, Tensor | None]:
     recorder.in_backward = True
     try:
         if recorder.without_graph and REENTRANT in _node_names(loss):
-            return _whole_backward(recorder, loss)
-        return _partial_backward(recorder, loss)
+            return _whole_backward(recorder, loss, own)
+        return _partial_backward(recorder, loss, own)
     except RuntimeError as error:
         if "backward through the graph a second time" in str(error):
             raise NotMeasurableError(
@@ -40,13 +43,18 @@ def run_backward(recorder: Recorder, loss: Tensor) -> dict[int, Tensor | None]:
         recorder.in_backward = False
 
 
-def _partial_backward(recorder: Recorder, loss: Tensor) -> dict[int, Tensor | None]:
+def _partial_backward(
+    recorder: Recorder, loss: Tensor, own: OwnCells | None
+) -> dict[int, Tensor | None]:
     """Differentiate only as far as the recurrent layers reach; no ``.grad`` is written."""
     weights, wanted = _weights_of(recorder), {}
     for call in recorder.calls:
         for tensor in (*_tensors_in(call.inputs), *call.entering):
             if tensor.requires_grad:
                 wanted[id(tensor)] = tensor
+    if own is not None:
+        weights |= _own_weights(own)
+        wanted |= {id(tensor): tensor for tensor in own.inputs()}
     wanted |= weights
     if not wanted:
         return {}
@@ -55,14 +63,18 @@ def _partial_backward(recorder: Recorder, loss: Tensor) -> dict[int, Tensor | No
     return {key: gradient for key, gradient in named if key in weights}
 
 
-def _whole_backward(recorder: Recorder, loss: Tensor) -> dict[int, Tensor | None]:
+def _whole_backward(
+    recorder: Recorder, loss: Tensor, own: OwnCells | None
+) -> dict[int, Tensor | None]:
     """Run the plain backward that reentrant checkpointing asks for; undo what it accumulates."""
-    weights = {
+    weights: dict[int, Tensor] = {
         id(weight): weight
         for module in recorder.modules
         for weight in module.parameters(recurse=False)
         if weight.requires_grad
     }
+    if own is not None:
+        weights |= _own_weights(own)
     leaves = [node.variable for node in _nodes(loss) if hasattr(node, "variable")]
     kept = [(leaf, leaf.grad) for leaf in leaves]
     for leaf in leaves:
@@ -74,6 +86,10 @@ def _whole_backward(recorder: Recorder, loss: Tensor) -> dict[int, Tensor | None
         for leaf, gradient in kept:
             leaf.grad = gradient
     return gradients.by_id
+
+
+def _own_weights(own: OwnCells) -> dict[int, Tensor]:
+    return {id(weight): weight for weight in own.parameters if weight.requires_grad}
 
 
 def _weights_of(recorder: Recorder) -> dict[int, Tensor]:

@@ -16,7 +16,7 @@ from gradreach.flow.sweep import final_gradients, sweep, sweep_layer
 from gradreach.flow.track import Track
 from gradreach.kernels.reverse_scan import Chunk, StateFlow
 
-__all__ = ["Probe", "choose_probes", "lag_profiles", "loss_steps"]
+__all__ = ["Probe", "Ratios", "choose_probes", "lag_profiles", "loss_steps"]
 
 MEMORY = 64 * 2**20  # bytes of probe gradients in memory at once
 
@@ -181,14 +181,15 @@ class _ProbeInjection:
 
 
 @dataclass
-class _Ratios:
+class Ratios:
     """Sums over probes of the root-mean-square norms, at each lag and at lag 0."""
 
     at_lag: Tensor
     at_zero: Tensor
 
     @classmethod
-    def empty(cls, steps: int) -> _Ratios:
+    def empty(cls, steps: int) -> Ratios:
+        """Return sums over no probe yet, for lags 0 … ``steps`` - 1."""
         return cls(torch.zeros(steps, dtype=torch.float64), torch.zeros(steps, dtype=torch.float64))
 
     def add(self, norms: Tensor, ends: Tensor) -> None:
@@ -230,8 +231,8 @@ def lag_profiles(
         the paths through the layers above, and through the layer's own recurrence alone.
     """
     places = [(layer, way) for layer in range(track.layers) for way in range(track.directions)]
-    whole = {place: _Ratios.empty(track.steps) for place in places}
-    alone = {place: _Ratios.empty(track.steps) for place in places if place in dense}
+    whole = {place: Ratios.empty(track.steps) for place in places}
+    alone = {place: Ratios.empty(track.steps) for place in places if place in dense}
     for group in _groups(track, probes):
         injection = _ProbeInjection(track, group)
         collector = _Collector(track, group)
@@ -274,7 +275,7 @@ class _Collector:
             norms = scaled_norm(torch.stack([norms, scaled_norm(chunk.cell)], -1))
         self.norms[key][chunk.start : chunk.stop] = norms.cpu()
 
-    def add_to(self, ratios: _Ratios, layer: int, direction: int) -> None:
+    def add_to(self, ratios: Ratios, layer: int, direction: int) -> None:
         segments = range(len(self.track.segments))
         joined = self.track.joined(
             [self.norms[layer, direction, j].transpose(1, 2) for j in segments]

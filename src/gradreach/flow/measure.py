@@ -13,9 +13,12 @@ from gradreach.errors import NotMeasurableError
 from gradreach.flow.analyse import analyse
 from gradreach.flow.backward import run_backward
 from gradreach.flow.find import Found, class_name, find_recurrent
+from gradreach.flow.own_cell_flows import own_cell_flows
+from gradreach.flow.sources.own_cells import OwnCells
 from gradreach.flow.sources.recorder import Recorder
 from gradreach.flow.untouched import untouched
 from gradreach.records import BlindSpot, GradientFlow
+from gradreach.records.gradient_flow import Layers
 
 __all__ = ["measure"]
 
@@ -24,21 +27,25 @@ def measure(
     model: nn.Module,
     closure: Callable[[], Tensor],
     *,
+    cells: Sequence[str] | None = None,
     lag_probes: int | Sequence[int] = 8,
     seed: int = 0,
 ) -> GradientFlow:
     """Measure how far back in time the gradient of a model's loss reaches.
 
     Finds the recurrent layers of the unmodified model (``nn.RNN``, ``nn.GRU``, ``nn.LSTM`` and
-    loops over their cells), runs ``closure`` once with a backward pass, and returns for each
-    layer the gradient at every time step, every step's contribution to the weight gradients,
-    and how much of a single loss step's gradient is left ℓ steps back. Parameters, ``.grad``,
-    buffers, modes, hooks, ``requires_grad`` and random streams are afterwards exactly what they
-    were, also when ``closure`` raises.
+    loops over their cells or cells of the user's own), runs ``closure`` once with a backward
+    pass, and returns for each layer the gradient at every time step, every step's contribution
+    to the weight gradients, and how much of a single loss step's gradient is left ℓ steps back.
+    Parameters, ``.grad``, buffers, modes, hooks, ``requires_grad`` and random streams are
+    afterwards exactly what they were, also when ``closure`` raises.
 
     Args:
         model: The model, as it is trained.
         closure: Runs one forward pass and returns the scalar loss, without calling backward.
+        cells: Names of own cells in the model (``["encoder.cell"]``): modules called once per
+            step that take and return their state, as a tensor or in a tuple, list, dict or
+            dataclass. Left out, they are found where calls pass their outputs on.
         lag_probes: How many loss steps to follow for the lag profile (all if there are fewer),
             or the very steps, counted from 0; 0 leaves the profile out.
         seed: Chooses the loss steps to follow where there are more; no global stream is used.
@@ -49,15 +56,19 @@ def measure(
     Raises:
         TypeError: ``model`` is no module, ``closure`` no function or its result no tensor.
         NotMeasurableError: Nothing could be measured; the message says why and what to do.
-        ValueError: ``lag_probes`` is negative, or names steps without loss.
+        ValueError: ``lag_probes`` is negative, or names steps without loss; ``cells`` names no
+            module.
 
     Cost:
         The forward and backward pass, then per layer about three to eight times its own:
         one replay, one float64 reverse scan, and one more scan per followed loss step.
-        Memory of the order of the training step's own; the record holds the gradients in
-        float64 and the states in the model's dtype, from which ``layer.jacobian``,
-        ``layer.lyapunov``, ``layer.sensitivity`` and ``layer.conditions`` are computed when
-        they are first asked for (``flow.jacobian_cost()`` tells what that will cost).
+        Memory of the order of the training step's own; the record holds gradients and states
+        in the model's dtype (a float64 scale beside each vector of gradient), from which
+        ``layer.jacobian``, ``layer.lyapunov``, ``layer.sensitivity`` and ``layer.conditions``
+        are computed when they are first asked for (``flow.jacobian_cost()`` tells the cost).
+        An own cell is run again step by step: per step two forward passes of the cell, one to
+        three backward passes and one more per followed loss step; memory of its parameters
+        times the number of steps.
 
     Reference:
         Pascanu, Mikolov & Bengio (2013), section 2.1 and equations 3-5. arXiv:1211.5063.
@@ -73,17 +84,24 @@ def measure(
     """
     _check_arguments(model, closure, lag_probes)
     found = find_recurrent(model)
-    if not found.watched:
+    own = OwnCells(model, cells)
+    if not found.watched and not own.names:
         raise NotMeasurableError(_nothing_found(model, found))
     started = time.perf_counter()
-    with untouched(model), Recorder(found.watched) as recorder, torch.enable_grad():
-        loss = _run(closure)
-        _check_pass(recorder, loss)
-        gradients = run_backward(recorder, loss)
-        blind = _not_called(recorder, found)
-    passed = time.perf_counter()
-    layers, failed = analyse(recorder.calls, gradients, lag_probes, seed)
-    blind += failed
+    with untouched(model), Recorder(found.watched) as recorder, own:
+        with torch.enable_grad():
+            loss = _run(closure)
+            own.choose()
+            if not found.watched and not own.calls and not own.blind:
+                raise NotMeasurableError(_nothing_found(model, found))
+            _check_pass(recorder, loss)
+            gradients = run_backward(recorder, loss, own)
+        blind = _not_called(recorder, found) + own.blind
+        passed = time.perf_counter()
+        own_layers, failed = own_cell_flows(own.calls, gradients, lag_probes, seed)
+    layers, more = analyse(recorder.calls, gradients, lag_probes, seed)
+    layers = Layers({**layers, **own_layers})
+    blind += failed + more
     if not layers:
         reasons = "; ".join(map(str, blind)) or "no layer received gradient from the loss"
         raise NotMeasurableError(f"measure(): no recurrent layer could be measured: {reasons}")

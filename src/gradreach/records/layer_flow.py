@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from gradreach.records.array_record import ArrayRecord
 from gradreach.records.from_states import FromStates
-from gradreach.records.parts import Gate, LayerTensors, NonFinite
+from gradreach.records.own_tensors import OwnCellTensors
+from gradreach.records.parts import Gate, LayerTensors, NonFinite, ScaledArray
 from gradreach.records.plain import Array, check_schema, from_plain, to_plain
 from gradreach.records.reach import decay_per_step, reach
 from gradreach.records.state_space import StateSpace
@@ -39,7 +40,8 @@ class LayerFlow(FromStates):
     Attributes:
         name: ``"rnn.l0"``, ``"rnn.l0_reverse"``; the bare module name for a loop over a cell.
         module: Name of the module in the model.
-        kind: ``"tanh"``, ``"relu"`` (simple RNN), ``"gru"`` or ``"lstm"``.
+        kind: ``"tanh"``, ``"relu"`` (simple RNN), ``"gru"`` or ``"lstm"``; of an own cell the
+            name of its class.
         source: ``"fused"`` (torch's layer, replayed), ``"cells"`` (a loop over a cell) or
             ``"inputs"`` (gradient of the inputs only).
         lengths: ``(B,)`` steps of each sequence.
@@ -59,7 +61,7 @@ class LayerFlow(FromStates):
             through the layers above.
         lag_probes: The loss steps that were followed, among ``loss_steps``.
         saturation: ``(H,)`` share of (step, row) with φ' < 0.05; φ is tanh or ReLU, in gated
-            cells the candidate's tanh.
+            cells the candidate's tanh. Empty for own cells, as are ``dead`` and ``gates``.
         dead: ``(H,)`` units with φ' = 0 everywhere.
         gates: Openness of each gate by its letter (``i f o``; ``r z``).
         detached_steps: Steps whose entering state was cut off the graph.
@@ -106,7 +108,7 @@ class LayerFlow(FromStates):
     transformed_steps: tuple[int, ...] = ()
     nonfinite: NonFinite | None = None
     notes: tuple[str, ...] = ()
-    tensors: LayerTensors | None = None
+    tensors: LayerTensors | OwnCellTensors | None = None
     states: StateSpace | None = None
     derived: dict[str, ArrayRecord] = field(default_factory=dict)
 
@@ -151,22 +153,29 @@ class LayerFlow(FromStates):
     def state_gradients(self, part: str = "h") -> Array:
         """Return ∂L/∂h_k (``"h"``) or ∂L/∂c_k (``"c"``) of all steps, ``(T, B, H)`` float64.
 
-        Total derivatives: ∂L/∂c_k includes the path through h_k.
+        Total derivatives: ∂L/∂c_k includes the path through h_k. An own cell's parts are
+        ``"h"`` where its state is one tensor, else the keys of its dict or dataclass, or
+        ``"0"``, ``"1"``, … in a tuple.
 
         Raises:
             ValueError: ``part`` is not a part of this layer's state.
             LookupError: The record was loaded without its large arrays.
         """
         tensors = self._tensors()
-        parts = {"h": tensors.hidden}
-        if tensors.cell is not None:
-            parts["c"] = tensors.cell
+        parts: dict[str, Any] = {}
+        if isinstance(tensors, OwnCellTensors):
+            parts |= tensors.parts
+        else:
+            parts["h"] = tensors.hidden
+            if tensors.cell is not None:
+                parts["c"] = tensors.cell
         if part not in parts:
             raise ValueError(
                 f"state_gradients(): argument 'part' must be one of {sorted(parts)} for "
                 f"{self.name} ({self.kind}); got {part!r}"
             )
-        return parts[part].array()
+        found: Array = parts[part]
+        return found.array() if isinstance(found, ScaledArray) else found
 
     def contribution(self, name: str, step: int) -> Array:
         """Return the matrix c_k of one step: that step's term of ∂L/∂W.
@@ -189,6 +198,8 @@ class LayerFlow(FromStates):
                 f"contribution(): argument 'step' must be within 0 … {self.steps - 1}; got {step}"
             )
         tensors = self._tensors()
+        if isinstance(tensors, OwnCellTensors):
+            return tensors.term(name, step)
         from_input = list(self.contributions).index(name) % 2 == 0
         rows = self.lengths > step % self.steps  # beyond its own end a sequence adds nothing
         delta = tensors.side(recurrent=not from_input, step=step)[rows]
@@ -197,7 +208,7 @@ class LayerFlow(FromStates):
         values = tensors.inputs if from_input else tensors.previous
         return np.asarray(delta.T @ values[step][rows].astype(np.float64))
 
-    def _tensors(self) -> LayerTensors:
+    def _tensors(self) -> LayerTensors | OwnCellTensors:
         if self.tensors is None:
             raise LookupError(
                 f"{self.name}: this record holds curves only; measure again in this process to "

@@ -9,7 +9,7 @@ from typing import Any
 from gradreach.flow.sources.calls import RecordedCall
 from gradreach.flow.sources.place import mark_of
 
-__all__ = ["Chain", "Link", "Tails", "chains_of"]
+__all__ = ["Chain", "Link", "Tails", "chains_of", "reaches"]
 
 SEARCH_DEPTH = 6  # graph nodes between a state and its next use: a mask, a normalisation, a view
 
@@ -105,7 +105,7 @@ def _state_link(earlier: RecordedCall, later: RecordedCall, part: int) -> str | 
         if place is not None and place.holds(passed):
             return Link.SAME if unchanged and passed.shape == left.shape else Link.TRANSFORMED
         marks = {mark for each in earlier.places() if each and (mark := each.mark)}
-        return Link.TRANSFORMED if _reaches(passed.grad_fn, marks) else None
+        return Link.TRANSFORMED if reaches(passed.grad_fn, marks) else None
     same_memory = (
         passed.untyped_storage().data_ptr() == left.untyped_storage().data_ptr()
         and passed.storage_offset() == left.storage_offset()
@@ -119,7 +119,7 @@ def _state_link(earlier: RecordedCall, later: RecordedCall, part: int) -> str | 
     return Link.DETACHED if copied else None
 
 
-def _reaches(node: Any, marks: set[Any]) -> bool:
+def reaches(node: Any, marks: set[Any]) -> bool:
     """Search the graph backwards from ``node``, a few nodes deep."""
     frontier = [node] if node is not None and marks else []
     for _ in range(SEARCH_DEPTH):

@@ -152,7 +152,7 @@ def main() -> None:
         print(f"median over the shapes, {kind}: time {found['ratio']:.2f}×, memory "
               f"{found['memory_ratio']:.2f}×")  # fmt: skip
     result = {
-        "command": "python benchmarks/measure_cost.py",
+        "command": f"python benchmarks/measure_cost.py --pairs {args.pairs} --threads {args.threads}",
         "pairs": args.pairs,
         "threads": args.threads,
         "machine": {"processor": platform.machine(), "cpus": os.cpu_count(), "cpu": cpu_name()},

@@ -151,8 +151,9 @@ def main() -> None:
     for kind, found in medians.items():
         print(f"median over the shapes, {kind}: time {found['ratio']:.2f}×, memory "
               f"{found['memory_ratio']:.2f}×")  # fmt: skip
+    options = f"--pairs {args.pairs} --threads {args.threads}"
     result = {
-        "command": f"python benchmarks/measure_cost.py --pairs {args.pairs} --threads {args.threads}",
+        "command": f"python benchmarks/measure_cost.py {options}",
         "pairs": args.pairs,
         "threads": args.threads,
         "machine": {"processor": platform.machine(), "cpus": os.cpu_count(), "cpu": cpu_name()},

@@ -13,6 +13,9 @@ from typing import NoReturn
 import hypothesis
 import pytest
 
+# Training scripts as users write them: run in processes of their own, never imported here.
+collect_ignore_glob = ["scripts/*.py"]
+
 SEED = 20130616  # the week of ICML 2013, where the difficulty was analysed; any number would do
 
 Lacks = Callable[[str], NoReturn]

@@ -11,8 +11,6 @@ import time
 from pathlib import Path
 
 import pytest
-
-from gradreach.runs.folder import RunFolder
 from tests.script.twins import (
     RULE,
     SCRIPTS,
@@ -25,6 +23,8 @@ from tests.script.twins import (
     meta,
     watched,
 )
+
+from gradreach.runs.folder import RunFolder
 
 HEALTHY, PROBLEM, USAGE, NOT_MEASURED, INTERRUPTED, READER_GONE = 0, 1, 2, 3, 130, 141
 

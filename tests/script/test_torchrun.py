@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from tests.script.twins import RULE, SCRIPTS, Ended, ended, flows, meta
 
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", 2]
-TORCHRUN += ["--master_addr", "127.0.0.1", "--master_port", 0]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", 2]
 
 
 def under_torchrun(place: Path, *options: object) -> tuple[Ended, Path]:

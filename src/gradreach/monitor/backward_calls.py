@@ -29,14 +29,17 @@ class BackwardCalls:
     Args:
         guard: Runs what is ours.
         on_nested: Called inside the outer pass, before an inner one begins.
+        on_return: Called when an outermost call has returned.
 
     Attributes:
         loss: What the pass that runs was started from, where that is a single number.
         nested: Number of passes within passes that are running.
     """
 
-    def __init__(self, guard: Guard, on_nested: Callable[[], None]) -> None:
-        self.guard, self.on_nested = guard, on_nested
+    def __init__(
+        self, guard: Guard, on_nested: Callable[[], None], on_return: Callable[[], None]
+    ) -> None:
+        self.guard, self.on_nested, self.on_return = guard, on_nested, on_return
         self.loss: Tensor | None = None
         self.nested = 0
         self._own: Callable[..., None] | None = None
@@ -54,6 +57,7 @@ class BackwardCalls:
                     own(tensors, *args, **options)
                 finally:
                     self.loss = None
+                self.guard(self.on_return)
                 return
             self.guard(self.on_nested)
             self.nested += 1
@@ -72,7 +76,7 @@ class BackwardCalls:
         if self._own is not None and torch.autograd.backward is self._wrapper:
             torch.autograd.backward = self._own
         self._own = self._wrapper = self.loss = None
-        self.guard, self.on_nested = Guard(_nothing), _nothing
+        self.guard, self.on_nested, self.on_return = Guard(_nothing), _nothing, _nothing
 
 
 def _total(tensors: Any) -> Tensor | None:

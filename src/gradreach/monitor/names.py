@@ -39,6 +39,7 @@ class LiveNames(MutableMapping[nn.Module, str]):
         self._guard = guard
         self.blind: dict[str, BlindSpot] = {}
         self._names: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
+        self._used: set[str] = set()  # also of modules that are gone: records name them
         self._roots: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
         self._depth = 0
         self.handles: list[RemovableHandle] = []
@@ -84,10 +85,12 @@ class LiveNames(MutableMapping[nn.Module, str]):
 
     def _unused(self, name: str, root: nn.Module) -> str:
         """Keep two models that call their layers alike apart."""
-        taken = set(self._names.values())
+        taken = self._used
         candidates = [name, f"{type(root).__name__}.{name}"]
         candidates += [f"{type(root).__name__}{k}.{name}" for k in range(2, len(taken) + 3)]
-        return next(candidate for candidate in candidates if candidate not in taken)
+        free = next(candidate for candidate in candidates if candidate not in taken)
+        taken.add(free)
+        return free
 
     def __getitem__(self, module: nn.Module) -> str:
         return self._names[module]

@@ -11,11 +11,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from torch.optim.optimizer import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from gradreach.flow.sources.calls import CellCall, FusedCall, RecordedCall
@@ -77,7 +76,7 @@ class PassWatch:
         self.carried = CarryWatch()
         self.passes = self.samples = 0
         self._by_hand = HandUpdates()
-        self._backward = BackwardCalls(self.guard, self._begin)
+        self._backward = BackwardCalls(self.guard, self._begin, self._called)
         self._hidden = HiddenHooks()
         self._count: StepCount | None = None
         self._recorder: ScriptRecorder | None = None
@@ -85,9 +84,10 @@ class PassWatch:
         self._values: dict[int, Tensor] = {}
         self._heartbeats: WeakKeyDictionary[nn.Module, RemovableHandle] = WeakKeyDictionary()
         self._pass: int | None = None  # the engine's number of the pass that is running
+        self._mute = False  # the layers seen last have no weight that takes a gradient
         self._more = 0  # samples still to take of a layer that was not seen before
-        self._counted: WeakSet[Optimizer] = WeakSet()
-        self._passes_then = 0  # … at the optimizer step before
+        self._unseen = 0  # calls of backward without a sign, since the last new layer
+        self._passes_then = 0  # … at the call of backward before
         self._armed_at = self._started_at = 0.0
 
     @property
@@ -95,6 +95,10 @@ class PassWatch:
         """Updates of the weights so far; where no optimizer makes them, the passes."""
         counted = 0 if self._count is None else self._count.steps
         return self.passes if self._by_hand.seen and not counted else counted
+
+    @property
+    def _elapsed(self) -> float:
+        return time.perf_counter() - self._started_at
 
     @property
     def seconds(self) -> float:
@@ -110,7 +114,7 @@ class PassWatch:
         """Begin to watch."""
         self._started_at = time.perf_counter()
         self._backward.start()
-        self._count = StepCount(self._stepped)
+        self._count = StepCount(self.on_step)
         end_in_children(self.stop)
         self.guard(self._arm)
 
@@ -206,31 +210,34 @@ class PassWatch:
             self.on_pass(sampled)
             self.samples += 1
             if self._set_heartbeats(sampled.calls):
-                self._more = self.cadence.first
+                self._more, self._unseen = self.cadence.first, 0
             self._more -= 1
             self.cadence.took(number, self.guard.seconds - self._armed_at)
         if self._recorder is None and self._is_due():
             self._arm()
 
     def _is_due(self) -> bool:
-        spent, elapsed = self.guard.seconds, time.perf_counter() - self._started_at
-        if self._more > 0 and self.cadence.affords(spent, elapsed):
+        spent = self.guard.seconds
+        if self._more > 0 and self.cadence.affords(spent, self._elapsed):
             return True
-        return self.cadence.due(self.passes, spent, elapsed)
+        return self.cadence.due(self.passes, spent, self._elapsed)
 
-    def _stepped(self, optimizer: Optimizer, steps: int) -> None:
-        self.guard(self._look_for_new, optimizer)
-        if self.on_step is not None:
-            self.on_step(steps)
-
-    def _look_for_new(self, optimizer: Optimizer) -> None:
-        """An optimizer that steps without a pass we saw may train a layer without heartbeat."""
+    def _called(self) -> None:
+        """A call of backward has returned; where it gave no sign it may train another layer."""
         unseen = self.passes == self._passes_then
         self._passes_then = self.passes
-        if self._recorder is None and unseen and optimizer not in self._counted:
-            self._counted.add(optimizer)
-            if self.cadence.affords(self.guard.seconds, time.perf_counter() - self._started_at):
+        if not unseen or self._recorder is not None:
+            return
+        if self._mute:
+            self.passes += 1
+            if self._is_due():
                 self._arm()
+            return
+        # Ever more rarely: the passes of a network without recurrence give no sign either.
+        self._unseen += 1
+        power_of_two = self._unseen & (self._unseen - 1) == 0
+        if power_of_two and self.cadence.affords(self.guard.seconds, self._elapsed):
+            self._arm()
 
     def _taken(self, number: int, recorder: ScriptRecorder) -> SampledPass:
         """Return what was recorded, on the values the weights had in the pass."""
@@ -270,6 +277,7 @@ class PassWatch:
                 if weight.requires_grad:
                     self._heartbeats[module] = weight.register_hook(self._beat)  # type: ignore[no-untyped-call]
                     break
+        self._mute = not any(call.module in self._heartbeats for call in calls)
         return any(module in self._heartbeats for module in new)
 
     def _beat(self, gradient: Tensor) -> None:

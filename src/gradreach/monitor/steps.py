@@ -15,8 +15,7 @@ class StepCount:
     """Optimizer steps of this process; those of several optimizers at one point are one.
 
     Args:
-        on_step: Called after each with the optimizer and their number so far; what it raises
-            ends the script.
+        on_step: Called after each with their number so far; what it raises ends the script.
 
     Example:
         >>> import torch
@@ -33,7 +32,7 @@ class StepCount:
         3
     """
 
-    def __init__(self, on_step: Callable[[Optimizer, int], None] | None = None) -> None:
+    def __init__(self, on_step: Callable[[int], None] | None = None) -> None:
         self.steps = 0
         self._on_step = on_step
         self._stepped: WeakSet[Optimizer] = WeakSet()
@@ -55,4 +54,4 @@ class StepCount:
         self._stepped.add(optimizer)
         self.steps += 1
         if self._on_step is not None:
-            self._on_step(optimizer, self.steps)
+            self._on_step(self.steps)

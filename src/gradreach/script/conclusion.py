@@ -156,9 +156,11 @@ def _story(run: WatchedRun, sightings: list[Sighting], why: str | None) -> Itera
     if session is not None and session.measured:
         yield from _wrapped(_effort(run))
     if run.trouble:
+        off = session is None or session.trouble is not None
         yield from _wrapped(
-            f"gradreach itself failed and switched its watch off ({_last_line(run.trouble)}); the "
-            "script was not disturbed. The traceback is in meta.json; please report it."
+            f"gradreach itself failed{' and switched its watch off' if off else ''} "
+            f"({_last_line(run.trouble)}); the script was not disturbed. The traceback is in "
+            "meta.json; please report it."
         )
 
 

@@ -100,7 +100,7 @@ def run_counted(script: str, arguments: list[str], steps: int | None) -> Outcome
     def count() -> None:
         from gradreach.monitor.steps import StepCount
 
-        StepCount(lambda optimizer, done: _enough() if steps and done >= steps else None)
+        StepCount(lambda done: _enough() if steps and done >= steps else None)
 
     if steps is not None:
         after_import("torch", count)

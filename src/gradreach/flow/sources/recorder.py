@@ -24,6 +24,7 @@ from gradreach.flow.sources.place import Place
 __all__ = ["Recorder"]
 
 
+WITH_KWARGS: dict[int, bool] = torch.nn.modules.module._global_forward_hooks_with_kwargs
 CELL_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
@@ -70,6 +71,8 @@ class Recorder:
     ) -> None:
         for handle in self._handles:
             handle.remove()
+            # torch forgets to remove this mark, and torch.compile then warns of a hook.
+            WITH_KWARGS.pop(handle.id, None)
         self._streams.clear()
 
     def _before(self, module: nn.Module, args: tuple[Any, ...]) -> None:

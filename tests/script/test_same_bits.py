@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.script.twins import SCRIPTS, Twins, flows, meta, twins
+from tests.script.twins import SCRIPTS, Twins, codes, flows, meta, twins
 
 # The states of a pass are rounded to 24 bits and their gradients summed in double precision: over
 # some tens of steps the sum is met to a few 1e-7 (1e-16 in double precision).
@@ -71,6 +71,8 @@ def test_unusual_ways_to_train_are_not_disturbed(unusual: Twins) -> None:
     unusual.assert_same()
 
     assert (unusual.plain.code, unusual.plain.err, unusual.watched.own_err) == (0, "", "")
+    # Nothing is wrong with them; a loss that is not seen (autograd.grad) is not taken for a NaN.
+    assert (unusual.watched.code, codes(unusual.folder)) == (0, ["blind-probe"])
 
 
 def test_unusual_ways_to_train_add_up(unusual: Twins) -> None:

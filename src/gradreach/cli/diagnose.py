@@ -79,6 +79,8 @@ def diagnose(
         from gradreach.script.conclusion import conclude
 
         story = conclude(watched, run)
+        if as_json:
+            _flush_failure()  # the script's last words belong before ours, on one stream now
         _write(errors, story.text)
         if as_json:
             _write(output, story.json + "\n")

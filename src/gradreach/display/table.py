@@ -46,7 +46,7 @@ def render_table(rows: Sequence[Row], width: int = 80) -> str:
 
     Example:
         >>> print(render_table([Row("rnn.l0", "tanh 8", 4, "2 of 4", 0.1, np.array([1, 0.1]))], 60))
-        layer   cell    steps  reach   per step  what is left, la…
+        layer   cell    steps  reach   per step  what is left, lag …
         rnn.l0  tanh 8  4      2 of 4  ×0.1      █▁
     """
     cells = [(row.name, row.cell, str(row.steps), row.reach, factor(row.per_step)) for row in rows]

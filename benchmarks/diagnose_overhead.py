@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -75,14 +76,17 @@ def main() -> None:
     for number in range(args.rounds):
         rounds.append(round_of(script, (0, 1) if number % 2 == 0 else (1, 0)))
         print(rounds[-1], flush=True)
-    ratio = math.exp(sum(math.log(row["ratio"]) for row in rounds) / len(rounds))
-    print(f"ratio {ratio:.3f}")
+    ratios = [row["ratio"] for row in rounds]
+    ratio = math.exp(sum(map(math.log, ratios)) / len(ratios))
+    print(f"ratio {ratio:.3f} ({min(ratios):.3f} to {max(ratios):.3f})")
     result = {
         "command": f"python benchmarks/diagnose_overhead.py --steps {args.steps} "
         f"--rounds {args.rounds}",
         "machine": {"processor": platform.machine(), "cpus": os.cpu_count()},
         "python": platform.python_version(),
+        "torch": version("torch"),
         "ratio": ratio,
+        "ratio_range": [min(ratios), max(ratios)],
         "rounds": rounds,
     }
     args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,7 @@ from torch.utils.hooks import RemovableHandle
 from gradreach.errors import NotMeasurableError
 from gradreach.flow.sources.own_calls import OwnCall, ties_between
 from gradreach.flow.sources.place import Place
+from gradreach.flow.sources.recorder import unhook
 from gradreach.flow.sources.tree import mapped, tensors_in
 from gradreach.records import BlindSpot
 
@@ -71,7 +72,7 @@ class OwnCells:
     def close(self) -> None:
         """Stop recording."""
         for handle in self._handles:
-            handle.remove()
+            unhook(handle)
         self._handles.clear()
 
     @property

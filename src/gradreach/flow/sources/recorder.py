@@ -21,11 +21,17 @@ from gradreach.flow.sources.calls import CellCall, FusedCall, RecordedCall, stat
 from gradreach.flow.sources.links import Tails
 from gradreach.flow.sources.place import Place
 
-__all__ = ["Recorder"]
+__all__ = ["Recorder", "unhook"]
 
 
 WITH_KWARGS: dict[int, bool] = torch.nn.modules.module._global_forward_hooks_with_kwargs
 CELL_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+
+
+def unhook(handle: RemovableHandle) -> None:
+    """Remove a global module hook, with a mark torch forgets: torch.compile would warn of it."""
+    handle.remove()
+    WITH_KWARGS.pop(handle.id, None)
 
 
 class Recorder:
@@ -70,9 +76,7 @@ class Recorder:
         trace: TracebackType | None,
     ) -> None:
         for handle in self._handles:
-            handle.remove()
-            # torch forgets to remove this mark, and torch.compile then warns of a hook.
-            WITH_KWARGS.pop(handle.id, None)
+            unhook(handle)
         self._streams.clear()
 
     def _before(self, module: nn.Module, args: tuple[Any, ...]) -> None:

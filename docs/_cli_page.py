@@ -28,9 +28,8 @@ def contexts(
 ) -> Iterator[click.Context]:
     """Walk a command and all commands below it, in the order in which `--help` lists them."""
     name = command.name if parent else "gradreach"
-    context = click.Context(
-        command, parent, info_name=name, terminal_width=WIDTH, max_content_width=WIDTH
-    )
+    widths = {"terminal_width": WIDTH, "max_content_width": WIDTH}
+    context = click.Context(command, parent, info_name=name, **command.context_settings, **widths)
     yield context
     if isinstance(command, click.Group):
         for child in command.list_commands(context):

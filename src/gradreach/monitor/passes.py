@@ -147,7 +147,7 @@ class PassWatch:
         self._hidden.stop()
         self.names.stop()
         if self._recorder is not None:
-            self._recorder.__exit__(None, None, None)
+            self._recorder.close()
             # A graph the user keeps would call, and keep, what was recorded of it.
             for call in self._recorder.calls:
                 for arrival in call.arrivals():

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from gradreach.errors import NotMeasurableError
+from gradreach.flow.sources.hooks import HeldHooks
 from gradreach.flow.sources.own_calls import OwnCall, ties_between
 from gradreach.flow.sources.place import Place
-from gradreach.flow.sources.recorder import unhook
 from gradreach.flow.sources.tree import mapped, tensors_in
 from gradreach.records import BlindSpot
 
@@ -24,7 +22,7 @@ RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 TAILS = 64  # sequences that may run through one cell side by side; keeps other modules cheap
 
 
-class OwnCells:
+class OwnCells(HeldHooks):
     """Context in which calls of modules that may be cells are recorded.
 
     Args:
@@ -41,6 +39,7 @@ class OwnCells:
     """
 
     def __init__(self, model: nn.Module, declared: Sequence[str] | None) -> None:
+        super().__init__()
         self.names = _candidates(model) if declared is None else _named(model, declared)
         self.declared = declared is not None
         self.calls: dict[str, list[OwnCall]] = {}
@@ -50,7 +49,6 @@ class OwnCells:
         self._without_graph: set[nn.Module] = set()
         self._failures: dict[nn.Module, str] = {}
         self._entered: list[tuple[nn.Module, dict[str, Any]]] = []
-        self._handles: list[RemovableHandle] = []
 
     def __enter__(self) -> OwnCells:
         hooks = torch.nn.modules.module
@@ -60,20 +58,6 @@ class OwnCells:
                 hooks.register_module_forward_hook(self._after, with_kwargs=True),
             ]
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Stop recording."""
-        for handle in self._handles:
-            unhook(handle)
-        self._handles.clear()
 
     @property
     def parameters(self) -> list[nn.Parameter]:

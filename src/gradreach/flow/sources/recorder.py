@@ -8,33 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, MutableMapping
 from functools import partial
-from types import TracebackType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
-from torch.utils.hooks import RemovableHandle
 
 from gradreach.flow.sources.arrival import Arrival
 from gradreach.flow.sources.calls import CellCall, FusedCall, RecordedCall, state_parts
+from gradreach.flow.sources.hooks import HeldHooks
 from gradreach.flow.sources.links import Tails
 from gradreach.flow.sources.place import Place
 
-__all__ = ["Recorder", "unhook"]
+__all__ = ["Recorder"]
 
 
-WITH_KWARGS: dict[int, bool] = torch.nn.modules.module._global_forward_hooks_with_kwargs
 CELL_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
-def unhook(handle: RemovableHandle) -> None:
-    """Remove a global module hook, with a mark torch forgets: torch.compile would warn of it."""
-    handle.remove()
-    WITH_KWARGS.pop(handle.id, None)
-
-
-class Recorder:
+class Recorder(HeldHooks):
     """Context in which calls of the given modules are recorded.
 
     Args:
@@ -50,6 +42,7 @@ class Recorder:
     """
 
     def __init__(self, modules: MutableMapping[nn.Module, str]) -> None:
+        super().__init__()
         self.modules = modules
         self.calls: list[RecordedCall] = []
         self.tails = Tails()
@@ -59,7 +52,6 @@ class Recorder:
         self.on_recorded: Callable[[RecordedCall], None] | None = None
         self.on_reached: Callable[[RecordedCall], None] | None = None
         self._streams: dict[nn.Module, Tensor | None] = {}
-        self._handles: list[RemovableHandle] = []
 
     def __enter__(self) -> Recorder:
         module_hooks = torch.nn.modules.module
@@ -69,14 +61,9 @@ class Recorder:
         ]
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for handle in self._handles:
-            unhook(handle)
+    def close(self) -> None:
+        """Stop recording; what was recorded stays."""
+        super().close()
         self._streams.clear()
 
     def _before(self, module: nn.Module, args: tuple[Any, ...]) -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from types import TracebackType
 
 from torch import Tensor
-from torch.utils.hooks import RemovableHandle
+
+from gradreach.flow.sources.hooks import HeldHooks
 
 __all__ = ["WeightGradients"]
 
 
-class WeightGradients:
+class WeightGradients(HeldHooks):
     """Collects the gradient of weights while open, by ``id``.
 
     The gradient is cloned in a hook on the weight: ``.grad`` would hold what accumulation and
@@ -19,23 +19,15 @@ class WeightGradients:
     """
 
     def __init__(self, weights: Iterable[Tensor]) -> None:
+        super().__init__()
         self.by_id: dict[int, Tensor | None] = {}
         self._weights = list(weights)
         self._lost: set[int] = set()
-        self._handles: list[RemovableHandle] = []
 
     def __enter__(self) -> WeightGradients:
         for weight in self._weights:
             self.watch(weight)
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def watch(self, weight: Tensor) -> None:
         """Collect the gradient of one more weight."""
@@ -52,9 +44,3 @@ class WeightGradients:
                 self._lost.add(key)
 
         self._handles.append(weight.register_hook(receive))  # type: ignore[no-untyped-call]
-
-    def close(self) -> None:
-        """Remove all hooks."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()

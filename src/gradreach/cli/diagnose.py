@@ -134,7 +134,7 @@ def _write(stream: TextIO | None, text: str) -> None:
         try:
             stream.write(text)
             stream.flush()
-        except ValueError:
+        except ValueError:  # the script has closed it: there is nobody to tell
             pass
         except OSError:
             _forget(stream)

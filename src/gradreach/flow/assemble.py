@@ -16,7 +16,7 @@ from gradreach.flow.gates import gates_of
 from gradreach.flow.kept_states import kept_states
 from gradreach.flow.lag_profile import Probe, choose_probes, lag_profiles, loss_steps
 from gradreach.flow.nonfinite import first_nonfinite
-from gradreach.flow.norms import scaled_norm
+from gradreach.flow.norms import scaled_norm, state_norm
 from gradreach.flow.padding import constant_tails
 from gradreach.flow.saturation import dead_units, saturation_of
 from gradreach.flow.scaled import Scaled
@@ -90,10 +90,9 @@ class _Collector:
         place = (layer, direction)
         self._keep("hidden", place, segment, chunk, chunk.hidden)
         self._keep("input_side", place, segment, chunk, chunk.input_side)
-        norms = scaled_norm(chunk.hidden[:, 0])
         if chunk.cell is not None:
             self._keep("cell", place, segment, chunk, chunk.cell)
-            norms = scaled_norm(torch.stack([norms, scaled_norm(chunk.cell[:, 0])], -1))
+        norms = state_norm(chunk.hidden, chunk.cell)[:, 0]
         if chunk.recurrent_side is not chunk.input_side:
             last = chunk.recurrent_side[..., -chunk.hidden.shape[-1] :]
             self._keep("recurrent_last", place, segment, chunk, last)

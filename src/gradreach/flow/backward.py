@@ -28,8 +28,10 @@ def run_backward(
     """
     recorder.in_backward = True
     try:
-        if recorder.without_graph and REENTRANT in _node_names(loss):
-            return _whole_backward(recorder, loss, own)
+        if recorder.without_graph:
+            nodes = _nodes(loss)
+            if any(node.name() == REENTRANT for node in nodes):
+                return _whole_backward(recorder, loss, nodes, own)
         return _partial_backward(recorder, loss, own)
     except RuntimeError as error:
         if "backward through the graph a second time" in str(error):
@@ -64,7 +66,7 @@ def _partial_backward(
 
 
 def _whole_backward(
-    recorder: Recorder, loss: Tensor, own: OwnCells | None
+    recorder: Recorder, loss: Tensor, nodes: list[Any], own: OwnCells | None
 ) -> dict[int, Tensor | None]:
     """Run the plain backward that reentrant checkpointing asks for; undo what it accumulates."""
     weights: dict[int, Tensor] = {
@@ -75,7 +77,7 @@ def _whole_backward(
     }
     if own is not None:
         weights |= _own_weights(own)
-    leaves = [node.variable for node in _nodes(loss) if hasattr(node, "variable")]
+    leaves = [node.variable for node in nodes if hasattr(node, "variable")]
     kept = [(leaf, leaf.grad) for leaf in leaves]
     for leaf in leaves:
         leaf.grad = None
@@ -117,9 +119,3 @@ def _nodes(loss: Tensor) -> list[Any]:
             seen[node] = None
             frontier += [after for after, _ in node.next_functions]
     return list(seen)
-
-
-def _node_names(loss: Tensor) -> set[str]:
-    return {type(node).__name__ for node in _nodes(loss)} | {
-        node.name() for node in _nodes(loss) if hasattr(node, "name")
-    }

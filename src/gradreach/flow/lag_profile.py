@@ -10,7 +10,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from gradreach.flow.norms import scaled_norm
+from gradreach.flow.norms import state_norm
 from gradreach.flow.sources.links import Link
 from gradreach.flow.sweep import final_gradients, sweep, sweep_layer
 from gradreach.flow.track import Track
@@ -131,12 +131,8 @@ class _ProbeInjection:
         ]  # fmt: skip
 
     def output(self, segment: int, direction: int) -> Callable[[int, int], Tensor] | None:
-        part = self.track.segments[segment]
-        if part.output is None:
-            return None
-        size = part.output.shape[-1] // self.track.directions
-        chosen = part.output[..., direction * size : (direction + 1) * size]
-        return self.picked(segment, direction, part.axis.turned(chosen, reverse=direction == 1))
+        arrived = self.track.arriving_output(segment, direction)
+        return None if arrived is None else self.picked(segment, direction, arrived)
 
     def cell(self, segment: int) -> Callable[[int, int], Tensor] | None:
         arrived = self.track.segments[segment].cell_output
@@ -270,9 +266,7 @@ class _Collector:
         if key not in self.norms:
             shape = (axis.steps, len(self.probes), axis.batch)
             self.norms[key] = torch.zeros(shape, dtype=torch.float64)
-        norms = scaled_norm(chunk.hidden)
-        if chunk.cell is not None:
-            norms = scaled_norm(torch.stack([norms, scaled_norm(chunk.cell)], -1))
+        norms = state_norm(chunk.hidden, chunk.cell)
         self.norms[key][chunk.start : chunk.stop] = norms.cpu()
 
     def add_to(self, ratios: Ratios, layer: int, direction: int) -> None:

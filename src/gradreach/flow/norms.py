@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["scaled_norm", "total_norm"]
+__all__ = ["scaled_norm", "state_norm", "total_norm"]
 
 BLOCK = 2**15  # numbers widened at once
 
@@ -35,6 +35,17 @@ def _norm(values: Tensor, dim: int | tuple[int, ...]) -> Tensor:
     scale = torch.where((peak > 0) & peak.isfinite(), peak, 1.0)
     norm: Tensor = torch.linalg.vector_norm(wide / scale, dim=dim) * scale.squeeze(dim)
     return norm
+
+
+def state_norm(hidden: Tensor, cell: Tensor | None) -> Tensor:
+    """Return the norm of a whole state's gradient: of h, or of (h, c) together.
+
+    Example:
+        >>> float(state_norm(torch.tensor([3.0]), torch.tensor([4.0])))
+        5.0
+    """
+    norms = scaled_norm(hidden)
+    return norms if cell is None else scaled_norm(torch.stack([norms, scaled_norm(cell)], -1))
 
 
 def total_norm(values: Tensor) -> Tensor:

@@ -70,13 +70,8 @@ class LossInjection:
 
     def output(self, segment: int, direction: int) -> Callable[[int, int], Tensor] | None:
         """Return the arriving output gradient of one direction."""
-        part = self.track.segments[segment]
-        if part.output is None:
-            return None
-        size = part.output.shape[-1] // self.track.directions
-        chosen = part.output[..., direction * size : (direction + 1) * size]
-        turned = part.axis.turned(chosen, reverse=direction == 1)
-        return lambda start, stop: turned[start:stop, None]
+        arrived = self.track.arriving_output(segment, direction)
+        return None if arrived is None else lambda start, stop: arrived[start:stop, None]
 
     def cell(self, segment: int) -> Callable[[int, int], Tensor] | None:
         """Return the arriving cell gradient of a cell loop."""

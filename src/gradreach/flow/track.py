@@ -63,6 +63,15 @@ class Track:
         """Return one layer's tapes, oldest segment first."""
         return [segment.replay.tapes[layer][direction] for segment in self.segments]
 
+    def arriving_output(self, segment: int, direction: int) -> Tensor | None:
+        """Return what arrives at one direction's output of a segment, in recurrence time."""
+        part = self.segments[segment]
+        if part.output is None:
+            return None
+        size = part.output.shape[-1] // self.directions
+        chosen = part.output[..., direction * size : (direction + 1) * size]
+        return part.axis.turned(chosen, reverse=direction == 1)
+
     @property
     def steps(self) -> int:
         """Steps on the whole axis."""

@@ -18,6 +18,7 @@ from gradreach.display.svg import curve_svg
 from gradreach.display.table import factor
 from gradreach.records import GradientFlow, LayerFlow
 from gradreach.records.plain import Array
+from gradreach.records.reach import LEVEL
 from gradreach.report.findings import Found, Group, groups
 from gradreach.report.sentences import percent, reach_sentence
 from gradreach.report.stretches import recurrent_weight, stretches
@@ -25,7 +26,6 @@ from gradreach.runs.files import write_whole
 
 __all__ = ["Section", "render_report", "write_report"]
 
-LEVEL = 0.01
 LAGS_SHOWN = (0, 1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 300, 500, 1000)  # and the last one
 
 

@@ -7,11 +7,11 @@ import math
 import numpy as np
 
 from gradreach.records import GradientFlow, LayerFlow
+from gradreach.records.reach import LEVEL  # the sentences say it: 1 %
 from gradreach.report.stretches import Stretch
 
 __all__ = ["change_sentence", "percent", "reach_sentence", "share_sentence", "verdict"]
 
-LEVEL = 0.01  # records/reach.py argues it; the sentences say it
 GROWTH = 10.0  # × the gradient at lag 0: explosion, as architecture.md defines the finding
 STEPS_NAMED = 5
 

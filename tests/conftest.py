@@ -7,6 +7,7 @@ shape stays quick.
 from __future__ import annotations
 
 import random
+import signal
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -24,6 +25,16 @@ Lacks = Callable[[str], NoReturn]
 # derandomize: a red run must be red again when it is looked into.
 hypothesis.settings.register_profile("gradreach", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("gradreach")
+
+
+def pytest_configure() -> None:
+    """Let interrupts through to the processes that tests start.
+
+    Where the suite itself runs in the background (`&` in a script, some CI runners) SIGINT is
+    ignored, children inherit that, and one that a test interrupts would run for ever.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

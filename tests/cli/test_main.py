@@ -197,7 +197,10 @@ def test_interruption_by_a_person_ends_with_130(tmp_path):
         while not process.stdout.readline().startswith(b"2  "):  # the long part has begun
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate()
+        try:
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()  # or an unheeded interrupt would hang the whole suite
 
     assert process.returncode == 130
     assert said.strip() == b"Interrupted."

@@ -1,0 +1,534 @@
+// One layer backwards: for each chunk of steps, the last one first, the recurrence step by step,
+// then the gradients of weights and inputs as products over the whole chunk.
+#pragma once
+
+#include "activation.h"
+#include "plan.h"
+
+namespace gradreach {
+namespace GRADREACH_ISA {
+
+/// Weights as the backward wants them. One copy serves all threads.
+template <class T>
+struct BackwardWeights {
+  T *state, *input;  // input: null where no gradient of the input is asked for
+  const T *scale, *activation_bias;
+  const T* carry[kMostSkips];
+
+  BackwardWeights(const Layer& a, const Gradients& d, const Shape<T>& s, Arena& arena, bool dry) {
+    const int64_t depth = s.units * s.gates.count * Shape<T>::L;
+    state = arena.take<T>(depth * s.units * Shape<T>::L);
+    input = d.input.data ? arena.take<T>(depth * round_up(s.inputs, Shape<T>::L)) : nullptr;
+    scale = padded(s, a.scale, 0, T(0), arena, dry);
+    activation_bias = padded(s, a.activation_bias, 0, T(0), arena, dry);
+    for (int64_t j = 0; j < a.skip_count; ++j)
+      carry[j] = padded(s, a.carries, j, T(0), arena, dry);
+  }
+};
+
+/// Sums over a team's rows, added up over the teams at the end.
+template <class T>
+struct Sums {
+  T *weight_ih, *weight_hh;  // torch's layout
+  T* inputs;                 // (few inputs + 1, kept gates): W_ih of a narrow input, then biases
+  T *scale, *carries, *activation_bias;
+  double *slope_max, *slope_low, *gates;
+};
+
+/// One team member's backward.
+template <class T>
+class Backward {
+ public:
+  static constexpr int L = Shape<T>::L;
+  static constexpr int64_t kFewInputs = 8;  // up to here W_ih's gradient is summed vector by vector
+  using V = Vec<T>;
+
+  Backward(const Layer& a, const Gradients& d, const Shape<T>& s, const BackwardWeights<T>& w,
+           const Tiling& tiling, const Block& block, int team, const Member& member)
+      : a_(a), d_(d), s_(s), w_(w), tiling_(tiling), block_(block), team_(team), member_(member),
+        time_(a), few_inputs_(s.inputs <= kFewInputs) {
+    stride_ = padded_stride<T>(s.kept_gates);
+    width_ = s.units * L;
+    for (int64_t j = 0; j < a.skip_count; ++j)
+      ring_ = a.skips[j] + 1 > ring_ ? a.skips[j] + 1 : ring_;
+    if (a.skip_count == 0) ring_ = 0;
+    const int64_t n = block_.size() > 0 ? kChunkRows / block_.size() : 1;
+    chunk_ = n < 1 ? 1 : n < s.steps ? n : s.steps;
+  }
+
+  Sums<T> sums = {};
+
+  void take_shared(Arena& arena) {
+    const int64_t rows = chunk_ * block_.size(), units = s_.units;
+    const int64_t gates = s_.gates.count * s_.hidden;
+    for (T*& buffer : deltas_) buffer = arena.take<T>(rows * stride_);
+    flow_ = arena.take<T>(block_.size() * width_);
+    pass_ = a_.cell == Cell::kRnn ? nullptr : arena.take<T>(block_.size() * width_);
+    start_ = arena.take<T>(block_.size() * width_);
+    history_ = arena.take<T>(ring_ * block_.size() * width_);
+    zeros_ = arena.take<T>(stride_);
+    hidden_panels_ = d_.weight_hh ? arena.take<T>(rows * width_) : nullptr;
+    const bool wide = d_.weight_ih && !few_inputs_;
+    input_panels_ = wide ? arena.take<T>(rows * round_up(s_.inputs, L)) : nullptr;
+    narrow_ = few_inputs_ ? arena.take<T>(rows * (s_.inputs + 1)) : nullptr;
+    norms_ = d_.state_norms ? arena.take<double>(rows * tiling_.members) : nullptr;
+    // The first team adds into the caller's own arrays.
+    sums.weight_hh = !d_.weight_hh ? nullptr
+                     : team_ == 0  ? static_cast<T*>(d_.weight_hh)
+                                   : arena.take<T>(gates * s_.hidden);
+    sums.weight_ih = !wide         ? nullptr
+                     : team_ == 0  ? static_cast<T*>(d_.weight_ih)
+                                   : arena.take<T>(gates * s_.inputs);
+    sums.inputs = arena.take<T>((inputs_summed() + 1) * s_.kept_gates);
+    sums.scale = d_.scale ? arena.take<T>(width_) : nullptr;
+    sums.carries = d_.carries ? arena.take<T>(width_ * a_.skip_count) : nullptr;
+    sums.activation_bias = d_.activation_bias ? arena.take<T>(width_) : nullptr;
+    sums.slope_max = d_.slope_max ? arena.take<double>(width_) : nullptr;
+    sums.slope_low = d_.slope_low ? arena.take<double>(width_) : nullptr;
+    sums.gates = d_.gate_sums ? arena.take<double>(units * L * s_.gates.group) : nullptr;
+  }
+  void take_own(Arena& arena) {
+    const int64_t rows = chunk_ * block_.size();
+    left_ = arena.take<const T*>(rows);
+    out_ = arena.take<T*>(rows);
+    skipped_ = arena.take<const T*>(block_.size() * a_.skip_count);
+  }
+
+  void run() {
+    clear();
+    member_.sync();
+    int64_t last = s_.steps;
+    while (last > 0) {
+      const int64_t first = last > chunk_ ? last - chunk_ : 0;
+      buffer_ ^= 1;
+      int64_t row = 0;
+      for (int64_t p = last - 1; p >= first; --p) {
+        const int64_t t = time_.at(p), alive = block_.alive(time_.rows(t));
+        T* const delta = deltas_[buffer_] + row * stride_;
+        if (alive > 0) step(p, t, alive, delta, row);
+        member_.sync();
+        if (alive > 0) leave(p, alive, delta);
+        next_ = delta;
+        row += alive;
+      }
+      if (row > 0) accumulate(first, last, row);
+      last = first;
+    }
+    finish_start();
+  }
+
+ private:
+  static constexpr int64_t kChunkRows = 192;
+
+  const Layer& a_;
+  const Gradients& d_;
+  const Shape<T>& s_;
+  const BackwardWeights<T>& w_;
+  const Tiling& tiling_;
+  const Block block_;
+  const int team_;
+  const Member member_;
+  const Time time_;
+  const bool few_inputs_;
+  int64_t stride_, width_, ring_ = 0, chunk_;
+  int buffer_ = 0;
+  bool added_ = false;  // whether the sums of the weights have begun
+  T* deltas_[2] = {};   // (rows of a chunk, stride): gradients of the gates, of two chunks
+  const T* next_ = nullptr;  // those of the step after
+  T *flow_ = nullptr, *pass_ = nullptr, *start_ = nullptr, *history_ = nullptr, *zeros_ = nullptr;
+  T *hidden_panels_ = nullptr, *input_panels_ = nullptr, *narrow_ = nullptr;
+  double* norms_ = nullptr;
+  const T** left_ = nullptr;
+  T** out_ = nullptr;
+  const T** skipped_ = nullptr;
+
+  int64_t inputs_summed() const { return few_inputs_ && d_.weight_ih ? s_.inputs : 0; }
+  /// Over the gates of one side; without gaps between them one long segment is faster.
+  Walk gate_walk() const {
+    const int64_t side = s_.gates.count * L, whole = s_.gates.group * L;
+    return side == whole ? Walk{1, s_.units * side, 0} : Walk{s_.units, side, whole};
+  }
+  template <class N>
+  static void zero(N* place, int64_t n) {
+    if (place) std::memset(place, 0, static_cast<size_t>(n) * sizeof(N));
+  }
+
+  void clear() {
+    if (member_.rank != 0) return;
+    zero(pass_, block_.size() * width_);
+    zero(start_, block_.size() * width_);
+    zero(history_, ring_ * block_.size() * width_);
+    zero(zeros_, stride_);
+    zero(sums.inputs, (inputs_summed() + 1) * s_.kept_gates);
+    zero(sums.scale, width_);
+    zero(sums.carries, width_ * a_.skip_count);
+    zero(sums.activation_bias, width_);
+    zero(sums.slope_max, width_);
+    zero(sums.slope_low, width_);
+    zero(sums.gates, s_.kept_gates);
+  }
+
+  const T* state(int64_t t, int64_t b, int64_t lag, bool* from_start = nullptr) const {
+    const int64_t then = time_.earlier(t, lag);
+    if (b < time_.rows(then)) return time_.row<const T>(a_.output, then, b);
+    if (lag > 1 && b >= time_.rows(time_.earlier(t, lag - 1))) return nullptr;
+    if (from_start) *from_start = true;
+    return static_cast<const T*>(a_.hidden0) + b * s_.hidden;
+  }
+
+  /// Everything of one step, in own columns: delta of the state, then of the gates.
+  void step(int64_t p, int64_t t, int64_t alive, T* delta, int64_t row) {
+    const int64_t going_on = block_.alive(time_.rows(time_.at(p + 1)));
+    const int64_t fed = going_on < alive ? going_on : alive;
+    for (int64_t r = 0; r < alive; ++r) {
+      left_[r] = r < fed ? next_ + r * stride_ + s_.gates.state_at * L : zeros_;
+      out_[r] = flow_ + r * width_;
+    }
+    for (int64_t j = 0; j < a_.skip_count; ++j)
+      for (int64_t r = 0; r < alive; ++r)
+        skipped_[j * block_.size() + r] = state(t, block_.first + r, a_.skips[j]);
+    if (norms_)
+      for (int64_t r = 0; r < alive; ++r) norm_of(row + r) = 0.0;
+    tiling_.each(member_, [&](int64_t unit, int units) {
+      if (fed > 0) {
+        const int64_t depth = s_.units * s_.gates.count * L;
+        product(units, fed, left_, gate_walk(), w_.state + unit * L * depth, out_, unit * L, L,
+                Into::kStore);
+      }
+      for (int64_t r = fed; r < alive; ++r)
+        for (int64_t u = unit; u < unit + units; ++u) store(flow_ + r * width_ + u * L, V{});
+      switch (a_.cell) {
+        case Cell::kRnn:
+          with_activation<T>(a_, [&](auto phi) {
+            rnn(phi, p, t, alive, fed, delta, row, unit, units);
+          });
+          break;
+        case Cell::kGru:
+          gru(p, t, alive, fed, delta, row, unit, units);
+          break;
+        case Cell::kLstm:
+          lstm(p, t, alive, fed, delta, row, unit, units);
+          break;
+      }
+    });
+  }
+  double& norm_of(int64_t row) { return norms_[row * tiling_.members + member_.rank]; }
+
+  /// dL/dh_t of one vector of units: flow, output, the end, what skips bring.
+  GRADREACH_INLINE V arriving(int64_t p, int64_t t, int64_t r, int64_t u, bool ends, int64_t row) {
+    const int lanes = s_.lanes(u);
+    const int64_t b = block_.first + r;
+    V delta = load(flow_ + r * width_ + u * L);
+    if (a_.cell == Cell::kGru) delta += load(pass_ + r * width_ + u * L);
+    if (d_.output.data) delta += load_some(time_.row<const T>(d_.output, t, b) + u * L, lanes);
+    if (ends && d_.hidden_n)
+      delta += load_some(static_cast<const T*>(d_.hidden_n) + b * s_.hidden + u * L, lanes);
+    for (int64_t j = 0; j < a_.skip_count; ++j) {
+      const int64_t later = p + a_.skips[j];
+      if (later < s_.steps && b < time_.rows(time_.at(later)))
+        delta += load(w_.carry[j] + u * L) * load(past(later, r) + u * L);
+    }
+    if (norms_) norm_of(row + r) += sum_of_squares<T>(delta);
+    return delta;
+  }
+  T* past(int64_t p, int64_t r) const {
+    return history_ + (p % ring_ * block_.size() + r) * width_;
+  }
+
+  /// What a state's gradient gives to the skips and their weights.
+  GRADREACH_INLINE void pass_skips(V delta, int64_t p, int64_t t, int64_t r, int64_t u) {
+    if (a_.skip_count == 0) return;
+    const int lanes = s_.lanes(u);
+    store(past(p, r) + u * L, delta);
+    for (int64_t j = 0; j < a_.skip_count; ++j) {
+      const T* const from = skipped_[j * block_.size() + r];
+      if (!from) continue;
+      if (sums.carries) {
+        T* const sum = sums.carries + j * width_ + u * L;
+        store(sum, load(sum) + delta * load_some(from + u * L, lanes));
+      }
+      bool from_start = false;
+      state(t, block_.first + r, a_.skips[j], &from_start);
+      if (!from_start) continue;
+      T* const start = start_ + r * width_ + u * L;
+      store(start, load(start) + load(w_.carry[j] + u * L) * delta);
+    }
+  }
+
+  template <class Phi>
+  void rnn(const Phi& phi, int64_t p, int64_t t, int64_t alive, int64_t fed, T* delta, int64_t row,
+           int64_t unit, int units) {
+    const T* const reserve = s_.kept ? static_cast<const T*>(a_.reserve) : nullptr;
+    for (int64_t r = 0; r < alive; ++r) {
+      const int64_t b = block_.first + r;
+      const T* const kept = reserve ? reserve + time_.index(t, b) * s_.kept
+                                    : time_.row<const T>(a_.output, t, b);
+      for (int64_t u = unit; u < unit + units; ++u) {
+        V d = arriving(p, t, r, u, r >= fed, row);
+        pass_skips(d, p, t, r, u);
+        const V value = load_some(kept + u * L, reserve ? L : s_.lanes(u));
+        if (w_.scale) {
+          if (sums.scale) add(sums.scale + u * L, d * phi.output(value));
+          d *= load(w_.scale + u * L);
+        }
+        const V slope = phi.slope(value);
+        if (sums.slope_max) observe(slope, u);
+        const V out = d * slope;
+        if (sums.activation_bias)  // modReLU: sign(a) where the unit is on
+          add(sums.activation_bias + u * L, value > T(0) ? out : -out);
+        store(delta + r * stride_ + u * L, out);
+      }
+    }
+  }
+
+  void gru(int64_t p, int64_t t, int64_t alive, int64_t fed, T* delta, int64_t row, int64_t unit,
+           int units) {
+    for (int64_t r = 0; r < alive; ++r) {
+      const int64_t b = block_.first + r;
+      const T* const kept = static_cast<const T*>(a_.reserve) + time_.index(t, b) * s_.kept;
+      const T* const before = state(t, b, 1);
+      for (int64_t u = unit; u < unit + units; ++u) {
+        const V d = arriving(p, t, r, u, r >= fed, row);
+        pass_skips(d, p, t, r, u);
+        const T* const g = kept + u * 4 * L;
+        const V n = load(g), reset = load(g + L), keep = load(g + 2 * L), q = load(g + 3 * L);
+        const V h = load_some(before + u * L, s_.lanes(u));
+        const V dn = d * (T(1) - keep) * (T(1) - n * n);
+        T* const out = delta + r * stride_ + u * 4 * L;
+        store(out, dn);
+        store(out + L, dn * q * reset * (T(1) - reset));
+        store(out + 2 * L, d * (h - n) * keep * (T(1) - keep));
+        store(out + 3 * L, dn * reset);
+        store(pass_ + r * width_ + u * L, d * keep);
+        if (sums.slope_max) observe(T(1) - n * n, u);
+        if (sums.gates) observe_gates(g, u);
+      }
+    }
+  }
+
+  void lstm(int64_t p, int64_t t, int64_t alive, int64_t fed, T* delta, int64_t row, int64_t unit,
+            int units) {
+    for (int64_t r = 0; r < alive; ++r) {
+      const int64_t b = block_.first + r;
+      const T* const kept = static_cast<const T*>(a_.reserve) + time_.index(t, b) * s_.kept;
+      const int64_t then = time_.earlier(t, 1);
+      const bool first = b >= time_.rows(then);
+      const T* const cells =
+          first ? static_cast<const T*>(a_.cell0) + b * s_.hidden
+                : static_cast<const T*>(a_.reserve) + time_.index(then, b) * s_.kept +
+                      s_.kept_gates;
+      for (int64_t u = unit; u < unit + units; ++u) {
+        const int lanes = s_.lanes(u);
+        V d = arriving(p, t, r, u, r >= fed, row);
+        pass_skips(d, p, t, r, u);
+        T* const cell_flow = pass_ + r * width_ + u * L;
+        V dc = load(cell_flow);
+        if (r >= fed && d_.cell_n)
+          dc += load_some(static_cast<const T*>(d_.cell_n) + b * s_.hidden + u * L, lanes);
+        const T* const g = kept + u * 4 * L;
+        const V in = load(g), forget = load(g + L), candidate = load(g + 2 * L);
+        const V out = load(g + 3 * L), squashed = vtanh(load(kept + s_.kept_gates + u * L));
+        const V before = load_some(cells + u * L, first ? lanes : L);
+        dc += d * out * (T(1) - squashed * squashed);
+        T* const place = delta + r * stride_ + u * 4 * L;
+        store(place, dc * candidate * in * (T(1) - in));
+        store(place + L, dc * before * forget * (T(1) - forget));
+        store(place + 2 * L, dc * in * (T(1) - candidate * candidate));
+        store(place + 3 * L, d * squashed * out * (T(1) - out));
+        store(cell_flow, dc * forget);
+        if (sums.slope_max) observe(T(1) - candidate * candidate, u);
+        if (sums.gates) observe_gates(g, u);
+      }
+    }
+  }
+
+  static GRADREACH_INLINE void add(T* place, V value) { store(place, load(place) + value); }
+  void observe(V slope, int64_t u) {
+    for (int i = 0; i < s_.lanes(u); ++i) {
+      const double value = static_cast<double>(slope[i]);
+      double& most = sums.slope_max[u * L + i];
+      if (!(value <= most)) most = value;  // NaN is seen, too
+      if (sums.slope_low && value < 0.05) sums.slope_low[u * L + i] += 1.0;
+    }
+  }
+  void observe_gates(const T* gates, int64_t u) {
+    for (int i = 0; i < s_.gates.group * L; ++i)
+      sums.gates[u * s_.gates.group * L + i] += static_cast<double>(gates[i]);
+  }
+
+  /// Rows whose first step this was: their gradient goes to the initial state.
+  void leave(int64_t p, int64_t alive, T* delta) {
+    const int64_t before = p == 0 ? 0 : block_.alive(time_.rows(time_.at(p - 1)));
+    const int64_t begins = before < alive ? before : alive;
+    if (begins == alive || !(d_.hidden0 || d_.cell0)) return;
+    for (int64_t r = begins; r < alive; ++r) {
+      left_[r] = delta + r * stride_ + s_.gates.state_at * L;
+      out_[r] = start_ + r * width_;
+    }
+    const int64_t depth = s_.units * s_.gates.count * L;
+    tiling_.each(member_, [&](int64_t unit, int units) {
+      product(units, alive - begins, left_ + begins, gate_walk(), w_.state + unit * L * depth,
+              out_ + begins, unit * L, L, Into::kAdd);
+      if (a_.cell == Cell::kGru)
+        for (int64_t r = begins; r < alive; ++r)
+          for (int64_t u = unit; u < unit + units; ++u)
+            add(start_ + r * width_ + u * L, load(pass_ + r * width_ + u * L));
+    });
+  }
+
+  void finish_start() {
+    tiling_.each(member_, [&](int64_t unit, int units) {
+      for (int64_t r = 0; r < block_.size(); ++r)
+        for (int64_t u = unit; u < unit + units; ++u) {
+          const int64_t at = (block_.first + r) * s_.hidden + u * L;
+          if (d_.hidden0)
+            store_some(static_cast<T*>(d_.hidden0) + at, load(start_ + r * width_ + u * L),
+                       s_.lanes(u));
+          if (d_.cell0)
+            store_some(static_cast<T*>(d_.cell0) + at, load(pass_ + r * width_ + u * L),
+                       s_.lanes(u));
+        }
+    });
+  }
+
+  /// Visits the rows of a chunk in the order of the delta buffer: visit(row, t, b).
+  template <class F>
+  void each_row(int64_t first, int64_t last, F&& visit) const {
+    int64_t row = 0;
+    for (int64_t p = last - 1; p >= first; --p) {
+      const int64_t t = time_.at(p), alive = block_.alive(time_.rows(t));
+      for (int64_t r = 0; r < alive; ++r) visit(row++, t, block_.first + r);
+    }
+  }
+
+  /// Lays the rows left_[0..rows) out as panels of `width` columns, k-major.
+  void pack_rows(int64_t rows, int64_t columns, T* panels) {
+    const Split tiles((columns + L - 1) / L, kWideTile);
+    for (int64_t i = member_.begin(tiles.parts); i < member_.end(tiles.parts); ++i) {
+      const int64_t from = tiles.begin(i), to = tiles.begin(i + 1);
+      T* out = panels + from * L * rows;
+      for (int64_t k = 0; k < rows; ++k)
+        for (int64_t v = from; v < to; ++v, out += L) {
+          const int64_t n = columns - v * L;
+          store(out, load_some(left_[k] + v * L, static_cast<int>(n < L ? n : L)));
+        }
+    }
+  }
+
+  /// weight (+)= delta^T panels, in own rows of the weight.
+  void add_weight(int64_t rows, int64_t columns, const T* panels, const int* torch_gate, int at,
+                  T* weight) {
+    const T* const delta = deltas_[buffer_];
+    const Split tiles((columns + L - 1) / L, kWideTile);
+    const Into into = added_ ? Into::kAdd : Into::kStore;
+    for (int64_t i = 0; i < tiles.parts; ++i) {
+      const int64_t from = tiles.begin(i), to = tiles.begin(i + 1);
+      const int64_t tail = columns - (to - 1) * L;
+      for (int64_t u = member_.begin(s_.units); u < member_.end(s_.units); ++u)
+        for (int g = 0; g < s_.gates.count; ++g) {
+          T* out[L < 8 ? 8 : L];  // a tile has at most eight rows
+          for (int lane = 0; lane < s_.lanes(u); ++lane)
+            out[lane] = weight + (torch_gate[g] * s_.hidden + u * L + lane) * columns;
+          outer_product(static_cast<int>(to - from), s_.lanes(u),
+                        delta + (u * s_.gates.group + at + g) * L, stride_, rows,
+                        panels + from * L * rows, out, from * L,
+                        static_cast<int>(tail < L ? tail : L), into);
+        }
+    }
+  }
+
+  /// Sums over the rows of (1, x) times delta, in own columns: biases, and W_ih of few inputs.
+  void add_narrow(int64_t rows) {
+    const int64_t kept = s_.units * s_.gates.group, inputs = inputs_summed();
+    for (int64_t v = member_.begin(kept); v < member_.end(kept); ++v) {
+      for (int64_t i = 0; i <= inputs; ++i) {
+        const T* place = deltas_[buffer_] + v * L;
+        V even{}, odd{};
+        int64_t k = 0;
+        if (i == inputs) {
+          for (; k + 1 < rows; k += 2, place += 2 * stride_) {
+            even += load(place);
+            odd += load(place + stride_);
+          }
+          if (k < rows) even += load(place);
+        } else {
+          const T* const x = narrow_ + i;
+          for (; k + 1 < rows; k += 2, place += 2 * stride_) {
+            even += splat(x[k * s_.inputs]) * load(place);
+            odd += splat(x[(k + 1) * s_.inputs]) * load(place + stride_);
+          }
+          if (k < rows) even += splat(x[k * s_.inputs]) * load(place);
+        }
+        add(sums.inputs + i * s_.kept_gates + v * L, even + odd);
+      }
+    }
+  }
+
+  void accumulate(int64_t first, int64_t last, int64_t rows) {
+    if (norms_ && member_.rank == 0)
+      each_row(first, last, [&](int64_t row, int64_t t, int64_t b) {
+        double sum = 0.0;
+        for (int m = 0; m < tiling_.members; ++m) sum += norms_[row * tiling_.members + m];
+        d_.state_norms[time_.index(t, b)] = __builtin_sqrt(sum);
+      });
+    if (d_.pre_activation && member_.rank == 0) copy_pre_activation(first, last);
+    if (d_.weight_hh) {
+      each_row(first, last, [&](int64_t row, int64_t t, int64_t b) { left_[row] = state(t, b, 1); });
+      pack_rows(rows, s_.hidden, hidden_panels_);
+    }
+    if (input_panels_ || inputs_summed()) {
+      each_row(first, last, [&](int64_t row, int64_t t, int64_t b) {
+        left_[row] = time_.row<const T>(a_.input, t, b);
+      });
+      if (input_panels_) pack_rows(rows, s_.inputs, input_panels_);
+      if (inputs_summed())
+        for (int64_t k = member_.begin(rows); k < member_.end(rows); ++k)
+          for (int64_t i = 0; i < s_.inputs; ++i) narrow_[k * s_.inputs + i] = left_[k][i];
+    }
+    if (w_.input) add_inputs(first, last, rows);
+    member_.sync();
+    if (d_.weight_hh)
+      add_weight(rows, s_.hidden, hidden_panels_, s_.gates.state_gate, s_.gates.state_at,
+                 sums.weight_hh);
+    if (input_panels_)
+      add_weight(rows, s_.inputs, input_panels_, s_.gates.input_gate, s_.gates.input_at,
+                 sums.weight_ih);
+    if (inputs_summed() || d_.bias_ih || d_.bias_hh) add_narrow(rows);
+    added_ = true;
+    member_.sync();
+  }
+
+  /// dL/dx of own rows of a chunk.
+  void add_inputs(int64_t first, int64_t last, int64_t rows) {
+    const T* const delta = deltas_[buffer_] + s_.gates.input_at * L;
+    each_row(first, last, [&](int64_t row, int64_t t, int64_t b) {
+      left_[row] = delta + row * stride_;
+      out_[row] = time_.row<T>(d_.input, t, b);
+    });
+    const int64_t from = member_.begin(rows), to = member_.end(rows);
+    const int64_t depth = s_.units * s_.gates.count * L, vectors = (s_.inputs + L - 1) / L;
+    const Split tiles(vectors, kWideTile);
+    for (int64_t i = 0; i < tiles.parts; ++i) {
+      const int64_t v = tiles.begin(i), end = tiles.begin(i + 1);
+      const int64_t tail = s_.inputs - (end - 1) * L;
+      product(static_cast<int>(end - v), to - from, left_ + from, gate_walk(),
+              w_.input + v * L * depth, out_ + from, v * L, static_cast<int>(tail < L ? tail : L),
+              Into::kStore);
+    }
+  }
+
+  void copy_pre_activation(int64_t first, int64_t last) {
+    const int64_t wide = s_.gates.count * s_.hidden;
+    each_row(first, last, [&](int64_t row, int64_t t, int64_t b) {
+      T* const out = static_cast<T*>(d_.pre_activation) + time_.index(t, b) * wide;
+      const T* const delta = deltas_[buffer_] + row * stride_;
+      for (int64_t u = 0; u < s_.units; ++u)
+        for (int g = 0; g < s_.gates.count; ++g)
+          store_some(out + s_.gates.input_gate[g] * s_.hidden + u * L,
+                     load(delta + (u * s_.gates.group + s_.gates.input_at + g) * L), s_.lanes(u));
+    });
+  }
+};
+
+}  // namespace GRADREACH_ISA
+}  // namespace gradreach

@@ -1,0 +1,149 @@
+// The one product everything is made of: a tile of rows times a packed panel of weights, its sums
+// held in registers over the whole of K.
+#pragma once
+
+#include "simd.h"
+
+namespace gradreach {
+namespace GRADREACH_ISA {
+
+/// How the left operand of a product is walked: K = segments x length consecutive elements.
+/// The GRU needs it: its gradients stand in groups of four vectors, of which a product uses three.
+struct Walk {
+  int64_t segments, length, stride;
+  int64_t depth() const { return segments * length; }
+};
+
+/// What a tile does with its sums.
+enum class Into { kStore, kAdd, kBias };
+
+/// out[m][at..at+n) (=, +=, bias +) sum_k left[m][k] * panel[k][0..n), for ROWS rows m.
+///
+/// NV vectors a row; the last one holds `tail` columns that exist. ByRows: left[m] points to a
+/// row whose elements follow each other. Else left[0] points to element (k = 0, m = 0) of a
+/// matrix with `stride` elements from one k to the next, and rows m follow each other in it.
+template <class T, int ROWS, int NV, bool ByRows>
+void tile(const T* const* left, int64_t stride, Walk walk, const T* __restrict panel, T* const* out,
+          int64_t at, int tail, Into into, const T* bias) {
+  using V = Vec<T>;
+  constexpr int L = kLanes<T>;
+  V sum[ROWS][NV];
+  for (int v = 0; v < NV; ++v) {
+    const V start = into == Into::kBias ? load(bias + v * L) : V{};
+    for (int m = 0; m < ROWS; ++m) sum[m][v] = start;
+  }
+  const T* row[ROWS];
+  if constexpr (ByRows) {
+    for (int m = 0; m < ROWS; ++m) row[m] = left[m];
+    for (int64_t s = 0; s < walk.segments; ++s) {
+      for (int64_t k = 0; k < walk.length; ++k) {
+        V b[NV];
+        for (int v = 0; v < NV; ++v) b[v] = load(panel + v * L);
+        for (int m = 0; m < ROWS; ++m) {
+          const V a = splat(row[m][k]);
+          for (int v = 0; v < NV; ++v) sum[m][v] += a * b[v];
+        }
+        panel += NV * L;
+      }
+      for (int m = 0; m < ROWS; ++m) row[m] += walk.stride;
+    }
+  } else {
+    const T* a_row = left[0];
+    for (int64_t k = 0; k < walk.length; ++k) {
+      V b[NV];
+      for (int v = 0; v < NV; ++v) b[v] = load(panel + v * L);
+      for (int m = 0; m < ROWS; ++m) {
+        const V a = splat(a_row[m]);
+        for (int v = 0; v < NV; ++v) sum[m][v] += a * b[v];
+      }
+      a_row += stride;
+      panel += NV * L;
+    }
+  }
+  if (into == Into::kAdd) {
+    for (int m = 0; m < ROWS; ++m) {
+      const T* const place = out[m] + at;
+      for (int v = 0; v + 1 < NV; ++v) sum[m][v] += load(place + v * L);
+      sum[m][NV - 1] += load_some(place + (NV - 1) * L, tail);
+    }
+  }
+  for (int m = 0; m < ROWS; ++m) {
+    T* const place = out[m] + at;
+    for (int v = 0; v + 1 < NV; ++v) store(place + v * L, sum[m][v]);
+    store_some(place + (NV - 1) * L, sum[m][NV - 1], tail);
+  }
+}
+
+template <class T, int NV, bool ByRows>
+void tile_of(int rows, const T* const* left, int64_t stride, Walk walk, const T* panel,
+             T* const* out, int64_t at, int tail, Into into, const T* bias) {
+  switch (rows) {
+#define GRADREACH_ROWS(N)                                                            \
+  case N:                                                                            \
+    if constexpr (N <= kMaxRows[NV])                                                 \
+      tile<T, N, NV, ByRows>(left, stride, walk, panel, out, at, tail, into, bias);  \
+    return;
+    GRADREACH_ROWS(1)
+    GRADREACH_ROWS(2)
+    GRADREACH_ROWS(3)
+    GRADREACH_ROWS(4)
+    GRADREACH_ROWS(5)
+    GRADREACH_ROWS(6)
+    GRADREACH_ROWS(7)
+    GRADREACH_ROWS(8)
+#undef GRADREACH_ROWS
+  }
+}
+
+template <class T, bool ByRows>
+void tile_of(int vectors, int rows, const T* const* left, int64_t stride, Walk walk,
+             const T* panel, T* const* out, int64_t at, int tail, Into into,
+             const T* bias) {
+  switch (vectors) {
+    case 1:
+      return tile_of<T, 1, ByRows>(rows, left, stride, walk, panel, out, at, tail, into, bias);
+    case 2:
+      return tile_of<T, 2, ByRows>(rows, left, stride, walk, panel, out, at, tail, into, bias);
+    case 3:
+      return tile_of<T, 3, ByRows>(rows, left, stride, walk, panel, out, at, tail, into, bias);
+    case 4:
+      return tile_of<T, 4, ByRows>(rows, left, stride, walk, panel, out, at, tail, into, bias);
+  }
+}
+
+/// Splits `count` things into the fewest even parts of at most `most`: part i is [first, second).
+struct Split {
+  int64_t count, parts;
+  Split(int64_t n, int64_t most) : count(n), parts((n + most - 1) / most) {}
+  int64_t begin(int64_t i) const { return i * count / parts; }
+};
+
+/// All rows times one panel of `vectors` vectors; row m of the result goes to out[m].
+template <class T>
+void product(int vectors, int64_t rows, const T* const* left, Walk walk, const T* panel,
+             T* const* out, int64_t at, int tail, Into into, const T* bias = nullptr) {
+  if (rows == 0) return;
+  const Split split(rows, kMaxRows[vectors]);
+  for (int64_t i = 0; i < split.parts; ++i) {
+    const int64_t first = split.begin(i);
+    const int count = static_cast<int>(split.begin(i + 1) - first);
+    tile_of<T, true>(vectors, count, left + first, 0, walk, panel, out + first, at, tail,
+                     into, bias);
+  }
+}
+
+/// out[m] (=, +=) sum_k left[k * stride + m] * panel[k] for `count` columns m of left.
+template <class T>
+void outer_product(int vectors, int count, const T* left, int64_t stride, int64_t depth,
+                   const T* panel, T* const* out, int64_t at, int tail, Into into) {
+  const Split split(count, kMaxRows[vectors]);
+  for (int64_t i = 0; i < split.parts; ++i) {
+    const int64_t first = split.begin(i);
+    const T* place = left + first;
+    tile_of<T, false>(vectors, static_cast<int>(split.begin(i + 1) - first), &place, stride,
+                      Walk{1, depth, depth}, panel, out + first, at, tail, into, nullptr);
+  }
+}
+
+}  // namespace GRADREACH_ISA
+}  // namespace gradreach

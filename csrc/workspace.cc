@@ -1,0 +1,95 @@
+// A short list of free blocks. Blocks in use carry their size in front of what the caller sees.
+#include "workspace.h"
+
+#include <cstdlib>
+#include <mutex>
+
+namespace gradreach {
+
+namespace {
+
+constexpr size_t kHead = 64;  // keeps the caller's memory aligned
+constexpr size_t kPage = 4096;
+constexpr int kKept = 8;
+constexpr size_t kKeptBytes = size_t{1} << 30;
+
+struct Pool {
+  std::mutex lock;
+  void* blocks[kKept] = {};
+};
+
+Pool& pool() {
+  static Pool* const the_pool = new Pool;  // never destroyed: threads may outlive static objects
+  return *the_pool;
+}
+
+size_t& size_of(void* block) { return *static_cast<size_t*>(block); }
+
+size_t kept_bytes(Pool& p) {
+  size_t total = 0;
+  for (void* block : p.blocks) total += block ? size_of(block) : 0;
+  return total;
+}
+
+}  // namespace
+
+void* workspace_acquire(size_t bytes) {
+  size_t whole = (bytes + kHead + kPage - 1) / kPage * kPage;
+  Pool& p = pool();
+  {
+    const std::lock_guard<std::mutex> held(p.lock);
+    void** best = nullptr;
+    for (void*& block : p.blocks) {
+      // One more than four times as large is left for somebody who needs it.
+      if (block && size_of(block) >= whole && size_of(block) / 4 <= whole &&
+          (!best || size_of(block) < size_of(*best)))
+        best = &block;
+    }
+    if (best) {
+      void* const found = *best;
+      *best = nullptr;
+      return static_cast<char*>(found) + kHead;
+    }
+  }
+  void* const block = std::aligned_alloc(kPage, whole);
+  if (!block) return nullptr;
+  size_of(block) = whole;
+  return static_cast<char*>(block) + kHead;
+}
+
+void workspace_release(void* memory) {
+  if (!memory) return;
+  void* block = static_cast<char*>(memory) - kHead;
+  Pool& p = pool();
+  {
+    const std::lock_guard<std::mutex> held(p.lock);
+    void** smallest = nullptr;
+    const bool fits = kept_bytes(p) + size_of(block) <= kKeptBytes;
+    for (void*& place : p.blocks) {
+      if (!place && fits) {
+        place = block;
+        return;
+      }
+      if (place && (!smallest || size_of(place) < size_of(*smallest))) smallest = &place;
+    }
+    if (smallest && fits && size_of(*smallest) < size_of(block)) {
+      void* const other = *smallest;
+      *smallest = block;
+      block = other;
+    }
+  }
+  std::free(block);
+}
+
+size_t workspace_trim() {
+  Pool& p = pool();
+  const std::lock_guard<std::mutex> held(p.lock);
+  const size_t total = kept_bytes(p);
+  for (void*& block : p.blocks) {
+    std::free(block);
+    block = nullptr;
+  }
+  return total;
+}
+
+}  // namespace gradreach

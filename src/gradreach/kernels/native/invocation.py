@@ -1,0 +1,193 @@
+"""One call of the compiled core: tensors in, tensors out, no autograd."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from gradreach.kernels.native.core import load
+from gradreach.kernels.recurrence import CellWeights, Recurrence
+
+__all__ = ["Gradients", "Kept", "Statistics", "backward", "forward"]
+
+KINDS = {"rnn": 0, "gru": 1, "lstm": 2}  # csrc/table.h
+
+
+class Kept(NamedTuple):
+    """What a forward leaves for its backward besides tensors: the bound call and its memory."""
+
+    call: Any
+    reserve: Any
+    offsets: Tensor | None
+
+
+@dataclass
+class Statistics:
+    """What a backward saw on its way, in float64; all of one layer in one direction.
+
+    Shape:
+        state_norms: ``(T, B)``, or ``(N,)`` where packed: ‖∂L/∂h_t‖ of each row.
+        slope_max: ``(H,)``, the largest φ' over all rows; 0 says that the unit is dead.
+        slope_low: ``(H,)``, in how many rows φ' was below 0.05.
+        gate_sums: ``(G·H,)`` sums of the gates over the rows in torch's order; ``None`` for RNN.
+        rows: how many rows these are.
+    """
+
+    state_norms: Tensor
+    slope_max: Tensor
+    slope_low: Tensor
+    gate_sums: Tensor | None
+    rows: int
+
+
+class Gradients(NamedTuple):
+    """Gradients of the operands of a call, in their order; ``None`` where none was asked for."""
+
+    inputs: Tensor | None
+    hidden: Tensor | None
+    cell_state: Tensor | None
+    weights: CellWeights | tuple[Tensor | None, ...]
+
+
+@lru_cache(maxsize=64)
+def _offsets(sizes: tuple[int, ...]) -> Tensor:
+    offsets = torch.zeros(len(sizes) + 1, dtype=torch.int64)
+    torch.cumsum(torch.tensor(sizes), 0, out=offsets[1:])
+    return offsets
+
+
+def _address(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()
+
+
+def _rows(tensor: Tensor) -> tuple[int, int, int]:
+    """Return address and strides of steps and rows; packed rows have no step stride."""
+    if tensor.dim() == 3:
+        return tensor.data_ptr(), tensor.stride(0), tensor.stride(1)
+    return tensor.data_ptr(), 0, tensor.stride(0)
+
+
+def _dense(tensor: Tensor) -> Tensor:
+    """Return the tensor with neighbouring elements in each row; other strides stay."""
+    return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
+
+
+def forward(
+    cell: Recurrence,
+    inputs: Tensor,
+    hidden: Tensor,
+    cell_state: Tensor | None,
+    weights: CellWeights,
+    batch_sizes: Tensor | None,
+    reverse: bool,
+    *,
+    keep: bool,
+) -> tuple[Tensor, Tensor, Tensor | None, Kept]:
+    """Run the forward; with ``keep``, remember what the backward needs."""
+    core: Any = load()
+    activation = cell.activation
+    call = core.LayerCall(
+        inputs.dtype is torch.float64,
+        KINDS[cell.kind],
+        activation.code,
+        activation.parameter,
+        cell.skips,
+        reverse,
+    )
+    inputs = _dense(inputs)
+    batch, size = hidden.shape
+    if batch_sizes is None:
+        steps, offsets = len(inputs), None
+        output = inputs.new_empty((steps, batch, size))
+    else:
+        steps, offsets = len(batch_sizes), _offsets(tuple(batch_sizes.tolist()))
+        output = inputs.new_empty((len(inputs), size))
+    hidden_n = torch.empty_like(hidden, memory_format=torch.contiguous_format)
+    cell_n = None if cell_state is None else torch.empty_like(hidden_n)
+    call.shape(
+        steps, batch, inputs.shape[-1], size, _address(offsets), torch.get_num_threads()
+    )
+    held = _bind(call, inputs, hidden, cell_state, weights)
+    reserve = None
+    if keep:
+        rows = steps * batch if batch_sizes is None else len(inputs)
+        if wanted := call.reserve_bytes(rows):
+            reserve = core.Block(wanted)
+    call.results(
+        *_rows(output),
+        hidden_n.data_ptr(),
+        _address(cell_n),
+        0 if reserve is None else reserve.address,
+    )
+    call.forward()
+    del held
+    return output, hidden_n, cell_n, Kept(call, reserve, offsets)
+
+
+def _bind(
+    call: Any, inputs: Tensor, hidden: Tensor, cell_state: Tensor | None, weights: CellWeights
+) -> list[Tensor | None]:
+    """Give the call its operands; returns what must live until it has run."""
+    held = [
+        None if tensor is None else tensor.contiguous()
+        for tensor in (hidden, cell_state, *weights)
+    ]
+    call.operands(*_rows(inputs), *map(_address, held))
+    return held
+
+
+def backward(
+    kept: Kept,
+    operands: tuple[Tensor, Tensor, Tensor | None, CellWeights],
+    output: Tensor,
+    arriving: tuple[Tensor | None, Tensor | None, Tensor | None],
+    wanted: tuple[bool, ...],
+    statistics: Statistics | None = None,
+) -> Gradients:
+    """Run the backward of a call.
+
+    Args:
+        operands: inputs, hidden, cell_state and weights of the forward.
+        arriving: Gradients of output, h_n and c_n.
+        wanted: Which of inputs, hidden, cell_state and the weights need a gradient.
+        statistics: Where to write what is seen on the way.
+    """
+    inputs, hidden, cell_state, weights = operands
+    inputs = _dense(inputs)
+    held = _bind(kept.call, inputs, hidden, cell_state, weights)
+    reserve = 0 if kept.reserve is None else kept.reserve.address
+    kept.call.results(*_rows(output), 0, 0, reserve)
+    made: list[Tensor | None] = [
+        torch.empty_like(operand, memory_format=torch.contiguous_format)
+        if want and operand is not None
+        else None
+        for operand, want in zip((inputs, hidden, cell_state, *weights), wanted, strict=True)
+    ]
+    upstream = [None if gradient is None else _dense(gradient) for gradient in arriving]
+    ends = [None if gradient is None else gradient.contiguous() for gradient in upstream[1:]]
+    told = _statistics_addresses(statistics)
+    kept.call.backward(
+        *((0, 0, 0) if upstream[0] is None else _rows(upstream[0])),
+        *map(_address, ends),
+        *((0, 0, 0) if made[0] is None else _rows(made[0])),
+        *map(_address, made[1:]),
+        *told,
+        0,
+    )
+    del held
+    return Gradients(made[0], made[1], made[2], tuple(made[3:]))
+
+
+def _statistics_addresses(statistics: Statistics | None) -> tuple[int, int, int, int]:
+    if statistics is None:
+        return 0, 0, 0, 0
+    return (
+        statistics.state_norms.data_ptr(),
+        statistics.slope_max.data_ptr(),
+        statistics.slope_low.data_ptr(),
+        _address(statistics.gate_sums),
+    )

@@ -118,7 +118,7 @@ class Backward {
   }
 
  private:
-  static constexpr int64_t kChunkRows = 192;
+  static constexpr int64_t kChunkRows = 128;
 
   const Layer& a_;
   const Gradients& d_;

@@ -1,4 +1,4 @@
-// The Python module gradreach.kernels._native: the only file of the core that knows Python.
+// The Python module gradreach.kernels._native. Only the bind*.cc files of the core know Python.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -43,6 +43,8 @@ void bind_machine(nb::module_& m) {
 
 NB_MODULE(_native, m) {
   m.doc() = "The native core of gradreach: recurrent layers as fused loops over time.";
+  // A graph alive at exit holds its layers: that is no leak of ours to warn of.
+  nb::set_leak_warnings(false);
   bind_machine(m);
   bind_layers(m);
 }

@@ -111,6 +111,8 @@ void tile_of(int vectors, int rows, const T* const* left, int64_t stride, Walk w
   }
 }
 
+constexpr int64_t kMostShifted = 256;  // rows whose pointers product() can move along
+
 /// Splits `count` things into the fewest even parts of at most `most`: part i is [first, second).
 struct Split {
   int64_t count, parts;
@@ -118,9 +120,9 @@ struct Split {
   int64_t begin(int64_t i) const { return i * count / parts; }
 };
 
-/// All rows times one panel of `vectors` vectors; row m of the result goes to out[m].
+/// As product(), for a depth whose panel stays in the first cache from one row tile to the next.
 template <class T>
-void product(int vectors, int64_t rows, const T* const* left, Walk walk, const T* panel,
+void block_product(int vectors, int64_t rows, const T* const* left, Walk walk, const T* panel,
              T* const* out, int64_t at, int tail, Into into, const T* bias = nullptr) {
   if (rows == 0) return;
   const Split split(rows, kMaxRows[vectors]);
@@ -129,6 +131,32 @@ void product(int vectors, int64_t rows, const T* const* left, Walk walk, const T
     const int count = static_cast<int>(split.begin(i + 1) - first);
     tile_of<T, true>(vectors, count, left + first, 0, walk, panel, out + first, at, tail,
                      into, bias);
+  }
+}
+
+/// All rows times one panel of `vectors` vectors; row m of the result goes to out[m] + at.
+template <class T>
+void product(int vectors, int64_t rows, const T* const* left, Walk walk, const T* panel,
+             T* const* out, int64_t at, int tail, Into into, const T* bias = nullptr) {
+  constexpr int64_t kPanelBytes = 30 * 1024;
+  const int64_t width = vectors * kLanes<T>;
+  const int64_t most = kPanelBytes / (width * static_cast<int64_t>(sizeof(T)));
+  const T* shifted[kMostShifted];
+  if (walk.depth() <= most || rows <= kMaxRows[vectors] || rows > kMostShifted)
+    return block_product(vectors, rows, left, walk, panel, out, at, tail, into, bias);
+  // Parts of whole segments, or of one long one.
+  const bool whole = walk.segments > 1;
+  const int64_t things = whole ? walk.segments : walk.length;
+  const int64_t limit = whole ? most / walk.length : most;
+  const Split parts(things, limit > 0 ? limit : 1);
+  for (int64_t i = 0; i < parts.parts; ++i) {
+    const int64_t first = parts.begin(i), count = parts.begin(i + 1) - first;
+    const Walk part = whole ? Walk{count, walk.length, walk.stride} : Walk{1, count, 0};
+    const int64_t skipped = first * (whole ? walk.stride : 1);
+    for (int64_t m = 0; m < rows; ++m) shifted[m] = left[m] + skipped;
+    block_product(vectors, rows, shifted, part, panel, out, at, tail, i == 0 ? into : Into::kAdd,
+                  bias);
+    panel += part.depth() * width;
   }
 }
 

@@ -1,7 +1,10 @@
 // How a call is shared out: which threads form a team, which rows it has, and the parallel region.
 #pragma once
 
-#if defined(_OPENMP)
+#if defined(GRADREACH_STD_THREADS)
+#include <thread>
+#include <vector>
+#elif defined(_OPENMP)
 #include <omp.h>
 #endif
 
@@ -83,7 +86,19 @@ inline Block block_of(const Time& time, int64_t total, int team, int teams) {
 /// Runs work(team, member) on all threads of the plan.
 template <class F>
 void on_threads(const Plan& plan, Barrier* barriers, F&& work) {
-#if defined(_OPENMP)
+#if defined(GRADREACH_STD_THREADS)
+  // For the thread sanitizer, which does not see how an OpenMP runtime synchronises.
+  std::vector<std::thread> others;
+  for (int thread = 1; thread < plan.threads(); ++thread) {
+    others.emplace_back([&, thread] {
+      const int team = thread / plan.members;
+      work(team, Member{thread % plan.members, plan.members, barriers + team});
+    });
+  }
+  work(0, Member{0, plan.members, barriers});
+  for (std::thread& other : others) other.join();
+  return;
+#elif defined(_OPENMP)
   if (plan.threads() > 1) {
     threads_in_use();
     // The runtime may give fewer threads than asked for: then nobody may wait for the missing.

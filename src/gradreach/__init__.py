@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the same names for mypy and editors; a test keeps the two lists in step
+    from gradreach import nn as nn
     from gradreach.diagnosis.diagnose import diagnose as diagnose
     from gradreach.errors import GradreachError as GradreachError
     from gradreach.errors import MissingExtraError as MissingExtraError
@@ -38,6 +39,7 @@ _EXPORTS = {
     "NotMeasurableError": "gradreach.errors",
     "diagnose": "gradreach.diagnosis.diagnose",
     "measure": "gradreach.flow.measure",
+    "nn": "gradreach.nn",
 }
 
 __all__ = ["__version__", *_EXPORTS]  # noqa: PLE0604  (the table's keys are strings)

@@ -12,21 +12,20 @@ from gradreach import __version__
 
 __all__ = ["gathered_info", "info"]
 
-# There is one implementation of the recurrences and of their backward scans. A native core
-# will be asked here whether it could be loaded, and why not.
-KERNELS = "reference (plain torch)"
-
 
 def gathered_info() -> dict[str, Any]:
     """Return what a bug report needs, as plain data.
 
     Example:
-        >>> gathered_info()["kernels"]
-        'reference (plain torch)'
+        >>> gathered_info()["kernels"].split()[0] in ("native", "reference")
+        True
     """
     import numpy as np
     import torch
 
+    from gradreach.kernels import status
+
+    kernels = status()
     devices = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {
         "gradreach": __version__,
@@ -34,7 +33,8 @@ def gathered_info() -> dict[str, Any]:
         "torch": torch.__version__,
         "numpy": np.__version__,
         "system": f"{platform.system()} {platform.machine()}",
-        "kernels": KERNELS,
+        "kernels": str(kernels),
+        "kernel_status": kernels.to_dict(),
         "threads": torch.get_num_threads(),
         "gpus": devices,
     }
@@ -44,10 +44,14 @@ def gathered_info() -> dict[str, Any]:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 def info(as_json: bool) -> None:
     """Print versions and what does the computing here."""
-    told = gathered_info()
+    try:
+        told = gathered_info()
+    except ValueError as error:  # a setting of the environment that does not exist
+        raise click.UsageError(str(error)) from error
     if as_json:
         click.echo(json.dumps({"schema_version": 1, **told}))
         return
+    del told["kernel_status"]  # the fields of the sentence, for programs
     for name, value in told.items():
         shown = ", ".join(value) or "none" if isinstance(value, list) else value
         click.echo(f"{name:<11}{shown}")

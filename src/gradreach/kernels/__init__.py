@@ -1,1 +1,7 @@
-"""Recurrent arithmetic: replays of recorded passes and the float64 reverse scan."""
+"""Recurrent arithmetic: layers over time, replays of recorded passes, the reverse scan."""
+
+from __future__ import annotations
+
+from gradreach.kernels.status import KernelStatus, status
+
+__all__ = ["KernelStatus", "status"]

@@ -52,7 +52,7 @@ class Backward {
     for (int64_t j = 0; j < a.skip_count; ++j)
       ring_ = a.skips[j] + 1 > ring_ ? a.skips[j] + 1 : ring_;
     if (a.skip_count == 0) ring_ = 0;
-    const int64_t n = block_.size() > 0 ? kChunkRows / block_.size() : 1;
+    const int64_t n = block_.size() > 0 ? chunk_rows() / block_.size() : 1;
     chunk_ = n < 1 ? 1 : n < s.steps ? n : s.steps;
   }
 
@@ -92,6 +92,9 @@ class Backward {
     left_ = arena.take<const T*>(rows);
     out_ = arena.take<T*>(rows);
     skipped_ = arena.take<const T*>(block_.size() * a_.skip_count);
+    upstream_ = arena.take<const T*>(block_.size());
+    kept_ = arena.take<const T*>(block_.size());
+    before_ = arena.take<const T*>(block_.size());
   }
 
   void run() {
@@ -118,7 +121,16 @@ class Backward {
   }
 
  private:
-  static constexpr int64_t kChunkRows = 128;
+  static constexpr int64_t kChunkRows = 128, kMostChunkRows = 256;
+
+  /// Each chunk reads and writes the gradient of the weights once: the larger, the fewer chunks.
+  int64_t chunk_rows() const {
+    constexpr int64_t kOwnCache = 512 * 1024;
+    const int64_t weights = s_.gates.count * s_.hidden * (s_.hidden + s_.inputs);
+    const int64_t times = weights * static_cast<int64_t>(sizeof(T)) / tiling_.members / kOwnCache;
+    const int64_t rows = kChunkRows * (times + 1);
+    return rows < kMostChunkRows ? rows : kMostChunkRows;
+  }
 
   const Layer& a_;
   const Gradients& d_;
@@ -141,6 +153,8 @@ class Backward {
   const T** left_ = nullptr;
   T** out_ = nullptr;
   const T** skipped_ = nullptr;
+  // Rows of the step under way: dL/dy from outside, what the forward kept, h or c of before.
+  const T **upstream_ = nullptr, **kept_ = nullptr, **before_ = nullptr;
 
   int64_t inputs_summed() const { return few_inputs_ && d_.weight_ih ? s_.inputs : 0; }
   /// Over the gates of one side; without gaps between them one long segment is faster.
@@ -189,6 +203,8 @@ class Backward {
         skipped_[j * block_.size() + r] = state(t, block_.first + r, a_.skips[j]);
     if (norms_)
       for (int64_t r = 0; r < alive; ++r) norm_of(row + r) = 0.0;
+    find_rows(t, alive);
+    fetch_ahead(p, alive);
     tiling_.each(member_, [&](int64_t unit, int units) {
       if (fed > 0) {
         const int64_t depth = s_.units * s_.gates.count * L;
@@ -212,20 +228,59 @@ class Backward {
       }
     });
   }
+  void find_rows(int64_t t, int64_t alive) {
+    const int64_t then = time_.earlier(t, 1), earlier = time_.rows(then);
+    const T* const reserve = s_.kept ? static_cast<const T*>(a_.reserve) : nullptr;
+    for (int64_t r = 0; r < alive; ++r) {
+      const int64_t b = block_.first + r;
+      upstream_[r] = d_.output.data ? time_.row<const T>(d_.output, t, b) : nullptr;
+      kept_[r] = reserve ? reserve + time_.index(t, b) * s_.kept
+                         : time_.row<const T>(a_.output, t, b);
+      if (a_.cell == Cell::kGru) before_[r] = state(t, b, 1);
+      if (a_.cell == Cell::kLstm)
+        before_[r] = b < earlier ? reserve + time_.index(then, b) * s_.kept + s_.kept_gates
+                                 : static_cast<const T*>(a_.cell0) + b * s_.hidden;
+    }
+  }
+
+  /// Asks for the rows of a step to come, into the second cache: time runs against the
+  /// prefetcher, and they are many.
+  void fetch_ahead(int64_t p, int64_t alive) {
+    const int64_t next = p - 2;  // an LSTM step also wants the cell state of the one before
+    if (next < 0) return;
+    const int64_t t = time_.at(next), n = block_.alive(time_.rows(t));
+    constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
+    const int64_t columns = member_.size == 1 ? s_.hidden : s_.hidden / member_.size;
+    const int64_t first = member_.rank * columns;
+    for (int64_t r = 0; r < n && r < alive; ++r) {
+      const int64_t b = block_.first + r;
+      if (d_.output.data) {
+        const T* const row = time_.row<const T>(d_.output, t, b) + first;
+        for (int64_t i = 0; i < columns; i += kLine) __builtin_prefetch(row + i, 0, 2);
+      }
+      const bool reserve = s_.kept != 0;
+      const T* const row = reserve ? static_cast<const T*>(a_.reserve) + time_.index(t, b) * s_.kept
+                                   : time_.row<const T>(a_.output, t, b);
+      const int64_t width = reserve ? s_.kept / member_.size : columns;
+      for (int64_t i = 0; i < width; i += kLine)
+        __builtin_prefetch(row + member_.rank * width + i, 0, 2);
+    }
+  }
+
   double& norm_of(int64_t row) { return norms_[row * tiling_.members + member_.rank]; }
 
   /// dL/dh_t of one vector of units: flow, output, the end, what skips bring.
-  GRADREACH_INLINE V arriving(int64_t p, int64_t t, int64_t r, int64_t u, bool ends, int64_t row) {
+  GRADREACH_INLINE V arriving(int64_t p, int64_t r, int64_t u, bool ends, int64_t row) {
     const int lanes = s_.lanes(u);
-    const int64_t b = block_.first + r;
     V delta = load(flow_ + r * width_ + u * L);
     if (a_.cell == Cell::kGru) delta += load(pass_ + r * width_ + u * L);
-    if (d_.output.data) delta += load_some(time_.row<const T>(d_.output, t, b) + u * L, lanes);
+    if (upstream_[r]) delta += load_some(upstream_[r] + u * L, lanes);
     if (ends && d_.hidden_n)
-      delta += load_some(static_cast<const T*>(d_.hidden_n) + b * s_.hidden + u * L, lanes);
+      delta += load_some(static_cast<const T*>(d_.hidden_n) + (block_.first + r) * s_.hidden + u * L,
+                         lanes);
     for (int64_t j = 0; j < a_.skip_count; ++j) {
       const int64_t later = p + a_.skips[j];
-      if (later < s_.steps && b < time_.rows(time_.at(later)))
+      if (later < s_.steps && block_.first + r < time_.rows(time_.at(later)))
         delta += load(w_.carry[j] + u * L) * load(past(later, r) + u * L);
     }
     if (norms_) norm_of(row + r) += sum_of_squares<T>(delta);
@@ -258,15 +313,13 @@ class Backward {
   template <class Phi>
   void rnn(const Phi& phi, int64_t p, int64_t t, int64_t alive, int64_t fed, T* delta, int64_t row,
            int64_t unit, int units) {
-    const T* const reserve = s_.kept ? static_cast<const T*>(a_.reserve) : nullptr;
+    const bool whole = s_.kept != 0;  // vectors of the reserve are padded
     for (int64_t r = 0; r < alive; ++r) {
-      const int64_t b = block_.first + r;
-      const T* const kept = reserve ? reserve + time_.index(t, b) * s_.kept
-                                    : time_.row<const T>(a_.output, t, b);
+      const T* const kept = kept_[r];
       for (int64_t u = unit; u < unit + units; ++u) {
-        V d = arriving(p, t, r, u, r >= fed, row);
+        V d = arriving(p, r, u, r >= fed, row);
         pass_skips(d, p, t, r, u);
-        const V value = load_some(kept + u * L, reserve ? L : s_.lanes(u));
+        const V value = load_some(kept + u * L, whole ? L : s_.lanes(u));
         if (w_.scale) {
           if (sums.scale) add(sums.scale + u * L, d * phi.output(value));
           d *= load(w_.scale + u * L);
@@ -284,15 +337,13 @@ class Backward {
   void gru(int64_t p, int64_t t, int64_t alive, int64_t fed, T* delta, int64_t row, int64_t unit,
            int units) {
     for (int64_t r = 0; r < alive; ++r) {
-      const int64_t b = block_.first + r;
-      const T* const kept = static_cast<const T*>(a_.reserve) + time_.index(t, b) * s_.kept;
-      const T* const before = state(t, b, 1);
+      const T* const kept = kept_[r];
       for (int64_t u = unit; u < unit + units; ++u) {
-        const V d = arriving(p, t, r, u, r >= fed, row);
+        const V d = arriving(p, r, u, r >= fed, row);
         pass_skips(d, p, t, r, u);
         const T* const g = kept + u * 4 * L;
         const V n = load(g), reset = load(g + L), keep = load(g + 2 * L), q = load(g + 3 * L);
-        const V h = load_some(before + u * L, s_.lanes(u));
+        const V h = load_some(before_[r] + u * L, s_.lanes(u));
         const V dn = d * (T(1) - keep) * (T(1) - n * n);
         T* const out = delta + r * stride_ + u * 4 * L;
         store(out, dn);
@@ -310,16 +361,11 @@ class Backward {
             int units) {
     for (int64_t r = 0; r < alive; ++r) {
       const int64_t b = block_.first + r;
-      const T* const kept = static_cast<const T*>(a_.reserve) + time_.index(t, b) * s_.kept;
-      const int64_t then = time_.earlier(t, 1);
-      const bool first = b >= time_.rows(then);
-      const T* const cells =
-          first ? static_cast<const T*>(a_.cell0) + b * s_.hidden
-                : static_cast<const T*>(a_.reserve) + time_.index(then, b) * s_.kept +
-                      s_.kept_gates;
+      const T* const kept = kept_[r];
+      const bool first = b >= time_.rows(time_.earlier(t, 1));
       for (int64_t u = unit; u < unit + units; ++u) {
         const int lanes = s_.lanes(u);
-        V d = arriving(p, t, r, u, r >= fed, row);
+        V d = arriving(p, r, u, r >= fed, row);
         pass_skips(d, p, t, r, u);
         T* const cell_flow = pass_ + r * width_ + u * L;
         V dc = load(cell_flow);
@@ -328,7 +374,7 @@ class Backward {
         const T* const g = kept + u * 4 * L;
         const V in = load(g), forget = load(g + L), candidate = load(g + 2 * L);
         const V out = load(g + 3 * L), squashed = vtanh(load(kept + s_.kept_gates + u * L));
-        const V before = load_some(cells + u * L, first ? lanes : L);
+        const V before = load_some(before_[r] + u * L, first ? lanes : L);
         dc += d * out * (T(1) - squashed * squashed);
         T* const place = delta + r * stride_ + u * 4 * L;
         store(place, dc * candidate * in * (T(1) - in));
@@ -419,48 +465,49 @@ class Backward {
   void add_weight(int64_t rows, int64_t columns, const T* panels, const int* torch_gate, int at,
                   T* weight) {
     const T* const delta = deltas_[buffer_];
-    const Split tiles((columns + L - 1) / L, kWideTile);
-    const Into into = added_ ? Into::kAdd : Into::kStore;
+    const Split tiles((columns + L - 1) / L, kWideTile), depths(rows, kChunkRows);
     for (int64_t i = 0; i < tiles.parts; ++i) {
-      const int64_t from = tiles.begin(i), to = tiles.begin(i + 1);
+      const int64_t from = tiles.begin(i), to = tiles.begin(i + 1), width = (to - from) * L;
       const int64_t tail = columns - (to - 1) * L;
-      for (int64_t u = member_.begin(s_.units); u < member_.end(s_.units); ++u)
-        for (int g = 0; g < s_.gates.count; ++g) {
-          T* out[L < 8 ? 8 : L];  // a tile has at most eight rows
-          for (int lane = 0; lane < s_.lanes(u); ++lane)
-            out[lane] = weight + (torch_gate[g] * s_.hidden + u * L + lane) * columns;
-          outer_product(static_cast<int>(to - from), s_.lanes(u),
-                        delta + (u * s_.gates.group + at + g) * L, stride_, rows,
-                        panels + from * L * rows, out, from * L,
-                        static_cast<int>(tail < L ? tail : L), into);
-        }
+      for (int64_t part = 0; part < depths.parts; ++part) {  // a panel that fits the first cache
+        const int64_t first = depths.begin(part), depth = depths.begin(part + 1) - first;
+        const Into into = added_ || part > 0 ? Into::kAdd : Into::kStore;
+        for (int64_t u = member_.begin(s_.units); u < member_.end(s_.units); ++u)
+          for (int g = 0; g < s_.gates.count; ++g) {
+            T* out[L < 8 ? 8 : L];  // a tile has at most eight rows
+            for (int lane = 0; lane < s_.lanes(u); ++lane)
+              out[lane] = weight + (torch_gate[g] * s_.hidden + u * L + lane) * columns;
+            outer_product(static_cast<int>(to - from), s_.lanes(u),
+                          delta + first * stride_ + (u * s_.gates.group + at + g) * L, stride_,
+                          depth, panels + from * L * rows + first * width, out, from * L,
+                          static_cast<int>(tail < L ? tail : L), into);
+          }
+      }
     }
   }
 
   /// Sums over the rows of (1, x) times delta, in own columns: biases, and W_ih of few inputs.
   void add_narrow(int64_t rows) {
+    constexpr int kSide = 4;  // sums side by side, so that they do not wait for each other
     const int64_t kept = s_.units * s_.gates.group, inputs = inputs_summed();
     for (int64_t v = member_.begin(kept); v < member_.end(kept); ++v) {
-      for (int64_t i = 0; i <= inputs; ++i) {
-        const T* place = deltas_[buffer_] + v * L;
-        V even{}, odd{};
-        int64_t k = 0;
-        if (i == inputs) {
-          for (; k + 1 < rows; k += 2, place += 2 * stride_) {
-            even += load(place);
-            odd += load(place + stride_);
-          }
-          if (k < rows) even += load(place);
-        } else {
-          const T* const x = narrow_ + i;
-          for (; k + 1 < rows; k += 2, place += 2 * stride_) {
-            even += splat(x[k * s_.inputs]) * load(place);
-            odd += splat(x[(k + 1) * s_.inputs]) * load(place + stride_);
-          }
-          if (k < rows) even += splat(x[k * s_.inputs]) * load(place);
+      const T* const column = deltas_[buffer_] + v * L;
+      for (int64_t first = 0; first < inputs; first += kSide) {
+        V sum[kSide] = {};
+        const int64_t n = inputs - first < kSide ? inputs - first : kSide;
+        for (int64_t k = 0; k < rows; ++k) {
+          const V delta = load(column + k * stride_);
+          const T* const x = narrow_ + k * s_.inputs + first;
+          for (int i = 0; i < kSide; ++i) sum[i] += splat(i < n ? x[i] : T(0)) * delta;
         }
-        add(sums.inputs + i * s_.kept_gates + v * L, even + odd);
+        for (int64_t i = 0; i < n; ++i) add(sums.inputs + (first + i) * s_.kept_gates + v * L, sum[i]);
       }
+      V sum[kSide] = {};
+      int64_t k = 0;
+      for (; k + kSide <= rows; k += kSide)
+        for (int i = 0; i < kSide; ++i) sum[i] += load(column + (k + i) * stride_);
+      for (; k < rows; ++k) sum[0] += load(column + k * stride_);
+      add(sums.inputs + inputs * s_.kept_gates + v * L, (sum[0] + sum[1]) + (sum[2] + sum[3]));
     }
   }
 

@@ -68,6 +68,7 @@ class Forward {
     rows_ = arena.take<T*>(chunk_ * block_.size());
     states_ = arena.take<const T*>(block_.size());
     skipped_ = arena.take<const T*>(block_.size() * a_.skip_count);
+    outputs_ = arena.take<T*>(block_.size());
   }
 
   void run() {
@@ -101,6 +102,7 @@ class Forward {
   T** rows_ = nullptr;
   const T** states_ = nullptr;
   const T** skipped_ = nullptr;
+  T** outputs_ = nullptr;  // rows of the step under way
 
   void start_cells() {
     if (!cells_) return;
@@ -147,7 +149,10 @@ class Forward {
   }
 
   void step(int64_t p, int64_t t, int64_t alive, T* const* rows) {
-    for (int64_t r = 0; r < alive; ++r) states_[r] = state(t, block_.first + r, 1);
+    for (int64_t r = 0; r < alive; ++r) {
+      states_[r] = state(t, block_.first + r, 1);
+      outputs_[r] = time_.row<T>(a_.output, t, block_.first + r);
+    }
     for (int64_t j = 0; j < a_.skip_count; ++j)
       for (int64_t r = 0; r < alive; ++r)
         skipped_[j * block_.size() + r] = state(t, block_.first + r, a_.skips[j]);
@@ -164,10 +169,10 @@ class Forward {
           });
           break;
         case Cell::kGru:
-          gru(t, alive, going_on, rows, unit);
+          gru(alive, going_on, rows, unit);
           break;
         case Cell::kLstm:
-          lstm(t, alive, going_on, rows, unit);
+          lstm(alive, going_on, rows, unit);
           break;
       }
     });
@@ -185,12 +190,12 @@ class Forward {
         const V bias = w_.activation_bias ? load(w_.activation_bias + u * L) : V{};
         const V value = phi.apply(before, bias);
         if (keep) store(keep + u * L, phi.keep(before, value));
-        finish(value, t, r, u, r >= going_on);
+        finish(value, r, u, r >= going_on);
       }
     }
   }
 
-  void gru(int64_t t, int64_t alive, int64_t going_on, T* const* rows, int64_t u) {
+  void gru(int64_t alive, int64_t going_on, T* const* rows, int64_t u) {
     for (int64_t r = 0; r < alive; ++r) {
       T* const g = rows[r] + u * 4 * L;
       const V reset = vsigmoid<T>(load(g + L)), keep = vsigmoid<T>(load(g + 2 * L));
@@ -199,11 +204,11 @@ class Forward {
       store(g + L, reset);
       store(g + 2 * L, keep);
       const V before = load_some(states_[r] + u * L, s_.lanes(u));
-      finish(candidate + keep * (before - candidate), t, r, u, r >= going_on);
+      finish(candidate + keep * (before - candidate), r, u, r >= going_on);
     }
   }
 
-  void lstm(int64_t t, int64_t alive, int64_t going_on, T* const* rows, int64_t u) {
+  void lstm(int64_t alive, int64_t going_on, T* const* rows, int64_t u) {
     for (int64_t r = 0; r < alive; ++r) {
       T* const g = rows[r] + u * 4 * L;
       T* const running = cells_ + (r * s_.units + u) * L;
@@ -221,21 +226,22 @@ class Forward {
       if (r >= going_on)
         store_some(static_cast<T*>(a_.cell_n) + (block_.first + r) * s_.hidden + u * L, cell,
                    s_.lanes(u));
-      finish(out * vtanh(cell), t, r, u, r >= going_on);
+      finish(out * vtanh(cell), r, u, r >= going_on);
     }
   }
 
   /// Scale and skip connections; writes the state, also as the last one where it is.
-  GRADREACH_INLINE void finish(V value, int64_t t, int64_t r, int64_t u, bool last) {
+  GRADREACH_INLINE void finish(V value, int64_t r, int64_t u, bool last) {
     const int lanes = s_.lanes(u);
     if (w_.scale) value *= load(w_.scale + u * L);
     for (int64_t j = 0; j < a_.skip_count; ++j) {
       const T* const from = skipped_[j * block_.size() + r];
       if (from) value += load(w_.carry[j] + u * L) * load_some(from + u * L, lanes);
     }
-    const int64_t b = block_.first + r;
-    store_some(time_.row<T>(a_.output, t, b) + u * L, value, lanes);
-    if (last) store_some(static_cast<T*>(a_.hidden_n) + b * s_.hidden + u * L, value, lanes);
+    store_some(outputs_[r] + u * L, value, lanes);
+    if (last)
+      store_some(static_cast<T*>(a_.hidden_n) + (block_.first + r) * s_.hidden + u * L, value,
+                 lanes);
   }
 };
 

@@ -20,11 +20,11 @@ enum class Into { kStore, kAdd, kBias };
 /// out[m][at..at+n) (=, +=, bias +) sum_k left[m][k] * panel[k][0..n), for ROWS rows m.
 ///
 /// NV vectors a row; the last one holds `tail` columns that exist. ByRows: left[m] points to a
-/// row whose elements follow each other. Else left[0] points to element (k = 0, m = 0) of a
+/// row whose elements follow each other, and `ahead` to what will be wanted next. Else left[0] points to element (k = 0, m = 0) of a
 /// matrix with `stride` elements from one k to the next, and rows m follow each other in it.
 template <class T, int ROWS, int NV, bool ByRows>
 void tile(const T* const* left, int64_t stride, Walk walk, const T* __restrict panel, T* const* out,
-          int64_t at, int tail, Into into, const T* bias) {
+          int64_t at, int tail, Into into, const T* bias, const T* ahead) {
   using V = Vec<T>;
   constexpr int L = kLanes<T>;
   V sum[ROWS][NV];
@@ -39,6 +39,8 @@ void tile(const T* const* left, int64_t stride, Walk walk, const T* __restrict p
       for (int64_t k = 0; k < walk.length; ++k) {
         V b[NV];
         for (int v = 0; v < NV; ++v) b[v] = load(panel + v * L);
+        __builtin_prefetch(ahead);
+        ahead += NV * L;
         for (int m = 0; m < ROWS; ++m) {
           const V a = splat(row[m][k]);
           for (int v = 0; v < NV; ++v) sum[m][v] += a * b[v];
@@ -76,12 +78,13 @@ void tile(const T* const* left, int64_t stride, Walk walk, const T* __restrict p
 
 template <class T, int NV, bool ByRows>
 void tile_of(int rows, const T* const* left, int64_t stride, Walk walk, const T* panel,
-             T* const* out, int64_t at, int tail, Into into, const T* bias) {
+             T* const* out, int64_t at, int tail, Into into, const T* bias,
+             const T* ahead) {
   switch (rows) {
 #define GRADREACH_ROWS(N)                                                            \
   case N:                                                                            \
     if constexpr (N <= kMaxRows[NV])                                                 \
-      tile<T, N, NV, ByRows>(left, stride, walk, panel, out, at, tail, into, bias);  \
+      tile<T, N, NV, ByRows>(left, stride, walk, panel, out, at, tail, into, bias, ahead); \
     return;
     GRADREACH_ROWS(1)
     GRADREACH_ROWS(2)
@@ -98,16 +101,20 @@ void tile_of(int rows, const T* const* left, int64_t stride, Walk walk, const T*
 template <class T, bool ByRows>
 void tile_of(int vectors, int rows, const T* const* left, int64_t stride, Walk walk,
              const T* panel, T* const* out, int64_t at, int tail, Into into,
-             const T* bias) {
+             const T* bias, const T* ahead) {
   switch (vectors) {
     case 1:
-      return tile_of<T, 1, ByRows>(rows, left, stride, walk, panel, out, at, tail, into, bias);
+      return tile_of<T, 1, ByRows>(rows, left, stride, walk, panel, out, at, tail, into, bias,
+                                  ahead);
     case 2:
-      return tile_of<T, 2, ByRows>(rows, left, stride, walk, panel, out, at, tail, into, bias);
+      return tile_of<T, 2, ByRows>(rows, left, stride, walk, panel, out, at, tail, into, bias,
+                                  ahead);
     case 3:
-      return tile_of<T, 3, ByRows>(rows, left, stride, walk, panel, out, at, tail, into, bias);
+      return tile_of<T, 3, ByRows>(rows, left, stride, walk, panel, out, at, tail, into, bias,
+                                  ahead);
     case 4:
-      return tile_of<T, 4, ByRows>(rows, left, stride, walk, panel, out, at, tail, into, bias);
+      return tile_of<T, 4, ByRows>(rows, left, stride, walk, panel, out, at, tail, into, bias,
+                                  ahead);
   }
 }
 
@@ -126,11 +133,14 @@ void block_product(int vectors, int64_t rows, const T* const* left, Walk walk, c
              T* const* out, int64_t at, int tail, Into into, const T* bias = nullptr) {
   if (rows == 0) return;
   const Split split(rows, kMaxRows[vectors]);
+  // The panel that follows in memory is the next one wanted: each tile of rows asks for one of
+  // its vectors per k, so that large weights stream from the outer caches while this one is used.
+  const T* const next = panel + walk.depth() * vectors * kLanes<T>;
   for (int64_t i = 0; i < split.parts; ++i) {
     const int64_t first = split.begin(i);
     const int count = static_cast<int>(split.begin(i + 1) - first);
-    tile_of<T, true>(vectors, count, left + first, 0, walk, panel, out + first, at, tail,
-                     into, bias);
+    tile_of<T, true>(vectors, count, left + first, 0, walk, panel, out + first, at, tail, into,
+                     bias, next + i % vectors * kLanes<T>);
   }
 }
 
@@ -169,7 +179,8 @@ void outer_product(int vectors, int count, const T* left, int64_t stride, int64_
     const int64_t first = split.begin(i);
     const T* place = left + first;
     tile_of<T, false>(vectors, static_cast<int>(split.begin(i + 1) - first), &place, stride,
-                      Walk{1, depth, depth}, panel, out + first, at, tail, into, nullptr);
+                      Walk{1, depth, depth}, panel, out + first, at, tail, into, nullptr,
+                      nullptr);
   }
 }
 

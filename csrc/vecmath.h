@@ -31,10 +31,11 @@ GRADREACH_INLINE Vec<T> with_sign(Vec<T> x, Vec<T> s) {
   return (Vec<T>)(((Mask<T>)x & ~(kSign - Mask<T>{})) | ((Mask<T>)s & (kSign - Mask<T>{})));
 }
 
-/// exp(x), x held to the range whose results are normal numbers.
+/// exp(x); below the normal numbers the smallest of them, infinite from half a bit below the
+/// largest on: a sigmoid is then exactly 0, and 0 times an infinite state is no number, as in torch.
 GRADREACH_INLINE Vec<float> vexp(Vec<float> x) {
   using V = Vec<float>;
-  const V high = splat(88.0f), low = splat(-87.3f);
+  const V high = splat(89.0f), low = splat(-87.3f);
   x = x > high ? high : x;  // comparisons in this order keep NaN
   x = x < low ? low : x;
   const V magic = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
@@ -55,7 +56,7 @@ GRADREACH_INLINE Vec<float> vexp(Vec<float> x) {
 
 GRADREACH_INLINE Vec<double> vexp(Vec<double> x) {
   using V = Vec<double>;
-  const V high = splat(709.0), low = splat(-708.0);
+  const V high = splat(710.0), low = splat(-708.0);
   x = x > high ? high : x;
   x = x < low ? low : x;
   const V magic = splat(6755399441055744.0);  // 1.5 * 2^52
@@ -77,9 +78,20 @@ GRADREACH_INLINE Vec<double> vexp(Vec<double> x) {
   return (e + e + 1.0) * (V)power;
 }
 
+/// 1 / x for normal x whose inverse is normal, too; a division of full vectors is slow.
+GRADREACH_INLINE Vec<double> vinverse(Vec<double> x) { return 1.0 / x; }
+GRADREACH_INLINE Vec<float> vinverse(Vec<float> x) {
+#if defined(__AVX512F__)
+  const Vec<float> guess = (Vec<float>)_mm512_maskz_rcp14_ps(0xffff, (__m512)x);
+  return guess * (2.0f - x * guess);  // one Newton step: 14 digits become 24
+#else
+  return 1.0f / x;
+#endif
+}
+
 template <class T>
 GRADREACH_INLINE Vec<T> vsigmoid(Vec<T> x) {
-  return T(1) / (T(1) + vexp(-x));
+  return vinverse(T(1) + vexp(-x));
 }
 
 GRADREACH_INLINE Vec<float> vtanh(Vec<float> x) {
@@ -91,7 +103,7 @@ GRADREACH_INLINE Vec<float> vtanh(Vec<float> x) {
   p = p * z + 1.33314422036e-1f;
   p = p * z + -3.33332819422e-1f;
   p = p * z * x + x;
-  const V far = 1.0f - 2.0f / (vexp(size + size) + 1.0f);
+  const V far = 1.0f - 2.0f * vinverse(vexp(size + size) + 1.0f);
   return select<float>(size < 0.625f, p, with_sign<float>(far, x));
 }
 

@@ -50,6 +50,11 @@ void tile(const T* const* left, int64_t stride, Walk walk, const T* __restrict p
       for (int m = 0; m < ROWS; ++m) row[m] += walk.stride;
     }
   } else {
+    // The sums go to rows far apart, in the outer caches: ask for them while there is time.
+    for (int m = 0; m < ROWS; ++m) {
+      for (int v = 0; v < NV; ++v) __builtin_prefetch(out[m] + at + v * L, 1);
+      __builtin_prefetch(out[m] + at + (NV - 1) * L + tail - 1, 1);
+    }
     const T* a_row = left[0];
     for (int64_t k = 0; k < walk.length; ++k) {
       V b[NV];

@@ -127,19 +127,30 @@ template <class T, class F>
 void with_activation(const Layer& a, F&& visit) {
   const T slope = static_cast<T>(a.slope);
   switch (a.activation) {
-    case Activation::kTanh: return visit(Tanh<T>{});
-    case Activation::kRelu: return visit(Relu<T>{});
-    case Activation::kLeakyRelu: return visit(LeakyRelu<T>{{}, slope});
-    case Activation::kElu: return visit(Elu<T>{{}, slope, T(1)});
+    case Activation::kTanh:
+      return visit(Tanh<T>{});
+    case Activation::kRelu:
+      return visit(Relu<T>{});
+    case Activation::kLeakyRelu:
+      return visit(LeakyRelu<T>{{}, slope});
+    case Activation::kElu:
+      return visit(Elu<T>{{}, slope, T(1)});
     case Activation::kSelu:
       return visit(Elu<T>{{}, T(1.6732632423543772848), T(1.0507009873554804934)});
-    case Activation::kSoftsign: return visit(Softsign<T>{});
-    case Activation::kHardtanh: return visit(Hardtanh<T>{});
-    case Activation::kIdentity: return visit(Identity<T>{});
-    case Activation::kSigmoid: return visit(Sigmoid<T>{});
-    case Activation::kGelu: return visit(Gelu<T>{});
-    case Activation::kSilu: return visit(Silu<T>{});
-    case Activation::kModRelu: return visit(ModRelu<T>{});
+    case Activation::kSoftsign:
+      return visit(Softsign<T>{});
+    case Activation::kHardtanh:
+      return visit(Hardtanh<T>{});
+    case Activation::kIdentity:
+      return visit(Identity<T>{});
+    case Activation::kSigmoid:
+      return visit(Sigmoid<T>{});
+    case Activation::kGelu:
+      return visit(Gelu<T>{});
+    case Activation::kSilu:
+      return visit(Silu<T>{});
+    case Activation::kModRelu:
+      return visit(ModRelu<T>{});
   }
 }
 

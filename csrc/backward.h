@@ -21,8 +21,7 @@ struct BackwardWeights {
     input = d.input.data ? arena.take<T>(depth * round_up(s.inputs, Shape<T>::L)) : nullptr;
     scale = padded(s, a.scale, 0, T(0), arena, dry);
     activation_bias = padded(s, a.activation_bias, 0, T(0), arena, dry);
-    for (int64_t j = 0; j < a.skip_count; ++j)
-      carry[j] = padded(s, a.carries, j, T(0), arena, dry);
+    for (int64_t j = 0; j < a.skip_count; ++j) carry[j] = padded(s, a.carries, j, T(0), arena, dry);
   }
 };
 
@@ -45,8 +44,16 @@ class Backward {
 
   Backward(const Layer& a, const Gradients& d, const Shape<T>& s, const BackwardWeights<T>& w,
            const Tiling& tiling, const Block& block, int team, const Member& member)
-      : a_(a), d_(d), s_(s), w_(w), tiling_(tiling), block_(block), team_(team), member_(member),
-        time_(a), few_inputs_(s.inputs <= kFewInputs) {
+      : a_(a),
+        d_(d),
+        s_(s),
+        w_(w),
+        tiling_(tiling),
+        block_(block),
+        team_(team),
+        member_(member),
+        time_(a),
+        few_inputs_(s.inputs <= kFewInputs) {
     stride_ = padded_stride<T>(s.kept_gates);
     width_ = s.units * L;
     for (int64_t j = 0; j < a.skip_count; ++j)
@@ -76,9 +83,9 @@ class Backward {
     sums.weight_hh = !d_.weight_hh ? nullptr
                      : team_ == 0  ? static_cast<T*>(d_.weight_hh)
                                    : arena.take<T>(gates * s_.hidden);
-    sums.weight_ih = !wide         ? nullptr
-                     : team_ == 0  ? static_cast<T*>(d_.weight_ih)
-                                   : arena.take<T>(gates * s_.inputs);
+    sums.weight_ih = !wide        ? nullptr
+                     : team_ == 0 ? static_cast<T*>(d_.weight_ih)
+                                  : arena.take<T>(gates * s_.inputs);
     sums.inputs = arena.take<T>((inputs_summed() + 1) * s_.kept_gates);
     sums.scale = d_.scale ? arena.take<T>(width_) : nullptr;
     sums.carries = d_.carries ? arena.take<T>(width_ * a_.skip_count) : nullptr;
@@ -144,8 +151,8 @@ class Backward {
   const bool few_inputs_;
   int64_t stride_, width_, ring_ = 0, chunk_;
   int buffer_ = 0;
-  bool added_ = false;  // whether the sums of the weights have begun
-  T* deltas_[2] = {};   // (rows of a chunk, stride): gradients of the gates, of two chunks
+  bool added_ = false;       // whether the sums of the weights have begun
+  T* deltas_[2] = {};        // (rows of a chunk, stride): gradients of the gates, of two chunks
   const T* next_ = nullptr;  // those of the step after
   T *flow_ = nullptr, *pass_ = nullptr, *start_ = nullptr, *history_ = nullptr, *zeros_ = nullptr;
   T *hidden_panels_ = nullptr, *input_panels_ = nullptr, *narrow_ = nullptr;
@@ -215,9 +222,8 @@ class Backward {
         for (int64_t u = unit; u < unit + units; ++u) store(flow_ + r * width_ + u * L, V{});
       switch (a_.cell) {
         case Cell::kRnn:
-          with_activation<T>(a_, [&](auto phi) {
-            rnn(phi, p, t, alive, fed, delta, row, unit, units);
-          });
+          with_activation<T>(
+              a_, [&](auto phi) { rnn(phi, p, t, alive, fed, delta, row, unit, units); });
           break;
         case Cell::kGru:
           gru(p, t, alive, fed, delta, row, unit, units);
@@ -234,8 +240,8 @@ class Backward {
     for (int64_t r = 0; r < alive; ++r) {
       const int64_t b = block_.first + r;
       upstream_[r] = d_.output.data ? time_.row<const T>(d_.output, t, b) : nullptr;
-      kept_[r] = reserve ? reserve + time_.index(t, b) * s_.kept
-                         : time_.row<const T>(a_.output, t, b);
+      kept_[r] =
+          reserve ? reserve + time_.index(t, b) * s_.kept : time_.row<const T>(a_.output, t, b);
       if (a_.cell == Cell::kGru) before_[r] = state(t, b, 1);
       if (a_.cell == Cell::kLstm)
         before_[r] = b < earlier ? reserve + time_.index(then, b) * s_.kept + s_.kept_gates
@@ -276,8 +282,8 @@ class Backward {
     if (a_.cell == Cell::kGru) delta += load(pass_ + r * width_ + u * L);
     if (upstream_[r]) delta += load_some(upstream_[r] + u * L, lanes);
     if (ends && d_.hidden_n)
-      delta += load_some(static_cast<const T*>(d_.hidden_n) + (block_.first + r) * s_.hidden + u * L,
-                         lanes);
+      delta += load_some(
+          static_cast<const T*>(d_.hidden_n) + (block_.first + r) * s_.hidden + u * L, lanes);
     for (int64_t j = 0; j < a_.skip_count; ++j) {
       const int64_t later = p + a_.skips[j];
       if (later < s_.steps && block_.first + r < time_.rows(time_.at(later)))
@@ -391,7 +397,7 @@ class Backward {
   static GRADREACH_INLINE void add(T* place, V value) { store(place, load(place) + value); }
   void observe(V slope, int64_t u) {
     for (int i = 0; i < s_.lanes(u); ++i) {
-      const double value = static_cast<double>(slope[i]);
+      const double value = __builtin_fabs(static_cast<double>(slope[i]));
       double& most = sums.slope_max[u * L + i];
       if (!(value <= most)) most = value;  // NaN is seen, too
       if (sums.slope_low && value < 0.05) sums.slope_low[u * L + i] += 1.0;
@@ -500,7 +506,8 @@ class Backward {
           const T* const x = narrow_ + k * s_.inputs + first;
           for (int i = 0; i < kSide; ++i) sum[i] += splat(i < n ? x[i] : T(0)) * delta;
         }
-        for (int64_t i = 0; i < n; ++i) add(sums.inputs + (first + i) * s_.kept_gates + v * L, sum[i]);
+        for (int64_t i = 0; i < n; ++i)
+          add(sums.inputs + (first + i) * s_.kept_gates + v * L, sum[i]);
       }
       V sum[kSide] = {};
       int64_t k = 0;
@@ -520,7 +527,8 @@ class Backward {
       });
     if (d_.pre_activation && member_.rank == 0) copy_pre_activation(first, last);
     if (d_.weight_hh) {
-      each_row(first, last, [&](int64_t row, int64_t t, int64_t b) { left_[row] = state(t, b, 1); });
+      each_row(first, last,
+               [&](int64_t row, int64_t t, int64_t b) { left_[row] = state(t, b, 1); });
       pack_rows(rows, s_.hidden, hidden_panels_);
     }
     if (input_panels_ || inputs_summed()) {

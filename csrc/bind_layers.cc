@@ -39,6 +39,9 @@ struct LayerCall {
   Layer layer;
   bool wide;  // float64
   std::vector<int64_t> skips;
+  // Of the whole call: the layout of the reserve is that of one instruction set, and use_isa()
+  // may choose another between forward and backward.
+  const KernelTable& table = gradreach::kernels();
 
   LayerCall(bool wide_, int cell, int activation, double slope, std::vector<int64_t> lags,
             bool reverse)
@@ -87,13 +90,11 @@ struct LayerCall {
   }
 
   int64_t reserve_bytes(int64_t rows) const {
-    const KernelTable& table = gradreach::kernels();
     return wide ? 8 * table.reserve_f64(layer, rows) : 4 * table.reserve_f32(layer, rows);
   }
 
   void forward() const {
     const nb::gil_scoped_release unlocked;
-    const KernelTable& table = gradreach::kernels();
     if (!(wide ? table.forward_f64 : table.forward_f32)(layer)) throw std::bad_alloc();
   }
 
@@ -123,7 +124,6 @@ struct LayerCall {
     d.gate_sums = static_cast<double*>(at(gate_sums));
     d.pre_activation = at(pre_activation);
     const nb::gil_scoped_release unlocked;
-    const KernelTable& table = gradreach::kernels();
     if (!(wide ? table.backward_f64 : table.backward_f32)(layer, d)) throw std::bad_alloc();
   }
 };

@@ -7,11 +7,13 @@
 #include <vector>
 
 #include "isa.h"
+#include "peak.h"
 #include "threads.h"
 
 namespace nb = nanobind;
 
 void bind_layers(nb::module_& m);  // bind_layers.cc
+void bind_scan(nb::module_& m);    // bind_scan.cc
 
 namespace {
 
@@ -33,6 +35,8 @@ void bind_machine(nb::module_& m) {
   m.def(
       "use_isa", [](const std::string& isa) { return gradreach::use_isa(isa.c_str()); },
       nb::arg("isa"));
+  m.def("peak_gflops", &gradreach::peak_gflops, nb::arg("isa"), nb::arg("threads"),
+        nb::arg("seconds"), nb::call_guard<nb::gil_scoped_release>());
   m.def("has_openmp", &gradreach::has_openmp);
   m.def("max_threads", &gradreach::max_threads);
   m.def("own_openmp_runtime", &gradreach::own_openmp_runtime);
@@ -47,4 +51,5 @@ NB_MODULE(_native, m) {
   nb::set_leak_warnings(false);
   bind_machine(m);
   bind_layers(m);
+  bind_scan(m);
 }

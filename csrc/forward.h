@@ -23,8 +23,7 @@ struct ForwardWeights {
     state_bias = a.cell == Cell::kGru ? arena.take<T>(columns) : nullptr;
     scale = padded(s, a.scale, 0, T(0), arena, dry);
     activation_bias = padded(s, a.activation_bias, 0, T(0), arena, dry);
-    for (int64_t j = 0; j < a.skip_count; ++j)
-      carry[j] = padded(s, a.carries, j, T(0), arena, dry);
+    for (int64_t j = 0; j < a.skip_count; ++j) carry[j] = padded(s, a.carries, j, T(0), arena, dry);
   }
 
   void pack_biases(const Layer& a, const Shape<T>& s) {
@@ -122,9 +121,9 @@ class Forward {
       const int64_t t = time_.at(p), alive = block_.alive(time_.rows(t));
       for (int64_t r = 0; r < alive; ++r, ++count) {
         inputs_[count] = time_.row<const T>(a_.input, t, block_.first + r);
-        rows_[count] = gates_ ? gates_ + count * s_.kept_gates
-                              : static_cast<T*>(a_.reserve) +
-                                    time_.index(t, block_.first + r) * s_.kept;
+        rows_[count] =
+            gates_ ? gates_ + count * s_.kept_gates
+                   : static_cast<T*>(a_.reserve) + time_.index(t, block_.first + r) * s_.kept;
       }
     }
     const Gates& g = s_.gates;
@@ -160,13 +159,12 @@ class Forward {
     const Gates& g = s_.gates;
     tiling_.each(member_, [&](int64_t unit, int units) {
       product(units * g.count, alive, states_, Walk{1, s_.hidden, 0},
-              w_.state + unit * g.count * L * s_.hidden, rows, (unit * g.group + g.state_at) * L,
-              L, Into::kAdd);
+              w_.state + unit * g.count * L * s_.hidden, rows, (unit * g.group + g.state_at) * L, L,
+              Into::kAdd);
       switch (a_.cell) {
         case Cell::kRnn:
-          with_activation<T>(a_, [&](auto phi) {
-            rnn(phi, t, alive, going_on, rows, unit, units);
-          });
+          with_activation<T>(a_,
+                             [&](auto phi) { rnn(phi, t, alive, going_on, rows, unit, units); });
           break;
         case Cell::kGru:
           gru(alive, going_on, rows, unit);
@@ -179,8 +177,8 @@ class Forward {
   }
 
   template <class Phi>
-  void rnn(const Phi& phi, int64_t t, int64_t alive, int64_t going_on, T* const* rows,
-           int64_t unit, int units) {
+  void rnn(const Phi& phi, int64_t t, int64_t alive, int64_t going_on, T* const* rows, int64_t unit,
+           int units) {
     T* const kept = s_.kept ? static_cast<T*>(a_.reserve) : nullptr;
     for (int64_t r = 0; r < alive; ++r) {
       const int64_t b = block_.first + r;

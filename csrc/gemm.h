@@ -20,8 +20,9 @@ enum class Into { kStore, kAdd, kBias };
 /// out[m][at..at+n) (=, +=, bias +) sum_k left[m][k] * panel[k][0..n), for ROWS rows m.
 ///
 /// NV vectors a row; the last one holds `tail` columns that exist. ByRows: left[m] points to a
-/// row whose elements follow each other, and `ahead` to what will be wanted next. Else left[0] points to element (k = 0, m = 0) of a
-/// matrix with `stride` elements from one k to the next, and rows m follow each other in it.
+/// row whose elements follow each other, and `ahead` to what will be wanted next. Else left[0]
+/// points to element (k = 0, m = 0) of a matrix with `stride` elements from one k to the next, and
+/// rows m follow each other in it.
 template <class T, int ROWS, int NV, bool ByRows>
 void tile(const T* const* left, int64_t stride, Walk walk, const T* __restrict panel, T* const* out,
           int64_t at, int tail, Into into, const T* bias, const T* ahead) {
@@ -83,12 +84,11 @@ void tile(const T* const* left, int64_t stride, Walk walk, const T* __restrict p
 
 template <class T, int NV, bool ByRows>
 void tile_of(int rows, const T* const* left, int64_t stride, Walk walk, const T* panel,
-             T* const* out, int64_t at, int tail, Into into, const T* bias,
-             const T* ahead) {
+             T* const* out, int64_t at, int tail, Into into, const T* bias, const T* ahead) {
   switch (rows) {
-#define GRADREACH_ROWS(N)                                                            \
-  case N:                                                                            \
-    if constexpr (N <= kMaxRows[NV])                                                 \
+#define GRADREACH_ROWS(N)                                                                  \
+  case N:                                                                                  \
+    if constexpr (N <= kMaxRows[NV])                                                       \
       tile<T, N, NV, ByRows>(left, stride, walk, panel, out, at, tail, into, bias, ahead); \
     return;
     GRADREACH_ROWS(1)
@@ -104,22 +104,21 @@ void tile_of(int rows, const T* const* left, int64_t stride, Walk walk, const T*
 }
 
 template <class T, bool ByRows>
-void tile_of(int vectors, int rows, const T* const* left, int64_t stride, Walk walk,
-             const T* panel, T* const* out, int64_t at, int tail, Into into,
-             const T* bias, const T* ahead) {
+void tile_of(int vectors, int rows, const T* const* left, int64_t stride, Walk walk, const T* panel,
+             T* const* out, int64_t at, int tail, Into into, const T* bias, const T* ahead) {
   switch (vectors) {
     case 1:
       return tile_of<T, 1, ByRows>(rows, left, stride, walk, panel, out, at, tail, into, bias,
-                                  ahead);
+                                   ahead);
     case 2:
       return tile_of<T, 2, ByRows>(rows, left, stride, walk, panel, out, at, tail, into, bias,
-                                  ahead);
+                                   ahead);
     case 3:
       return tile_of<T, 3, ByRows>(rows, left, stride, walk, panel, out, at, tail, into, bias,
-                                  ahead);
+                                   ahead);
     case 4:
       return tile_of<T, 4, ByRows>(rows, left, stride, walk, panel, out, at, tail, into, bias,
-                                  ahead);
+                                   ahead);
   }
 }
 
@@ -135,7 +134,7 @@ struct Split {
 /// As product(), for a depth whose panel stays in the first cache from one row tile to the next.
 template <class T>
 void block_product(int vectors, int64_t rows, const T* const* left, Walk walk, const T* panel,
-             T* const* out, int64_t at, int tail, Into into, const T* bias = nullptr) {
+                   T* const* out, int64_t at, int tail, Into into, const T* bias = nullptr) {
   if (rows == 0) return;
   const Split split(rows, kMaxRows[vectors]);
   // The panel that follows in memory is the next one wanted: each tile of rows asks for one of
@@ -184,8 +183,7 @@ void outer_product(int vectors, int count, const T* left, int64_t stride, int64_
     const int64_t first = split.begin(i);
     const T* place = left + first;
     tile_of<T, false>(vectors, static_cast<int>(split.begin(i + 1) - first), &place, stride,
-                      Walk{1, depth, depth}, panel, out + first, at, tail, into, nullptr,
-                      nullptr);
+                      Walk{1, depth, depth}, panel, out + first, at, tail, into, nullptr, nullptr);
   }
 }
 

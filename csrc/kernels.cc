@@ -5,7 +5,10 @@
 #define GRADREACH_TEXT_(name) #name
 #define GRADREACH_TEXT(name) GRADREACH_TEXT_(name)
 
+#include "rows.h"
 #include "run_layer.h"
+#include "scan.h"
+#include "terms.h"
 
 namespace gradreach {
 namespace GRADREACH_ISA {
@@ -27,7 +30,27 @@ const KernelTable& table() {
                                   backward<float>,
                                   backward<double>,
                                   reserve<float>,
-                                  reserve<double>};
+                                  reserve<double>,
+                                  scan_panels,
+                                  scan_left,
+                                  scan_pack<float>,
+                                  scan_pack<double>,
+                                  scan<float>,
+                                  scan<double>,
+                                  terms<float>,
+                                  terms<double>,
+                                  terms_along<float>,
+                                  terms_along<double>,
+                                  row_norms<float>,
+                                  row_norms<double>,
+                                  unit_sums<float>,
+                                  unit_sums<double>,
+                                  gates<float>,
+                                  gates<double>,
+                                  distance<float, float>,
+                                  distance<double, double>,
+                                  distance<double, float>,
+                                  scale_rows};
   return kTable;
 }
 

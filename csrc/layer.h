@@ -13,8 +13,8 @@ namespace GRADREACH_ISA {
 /// RNN: a. LSTM: i f g o. GRU: n r z q, where q = W_hn h + b_hn: the input side uses the first
 /// three, the state side the last three, each without a gap.
 struct Gates {
-  int group, count;         // vectors kept, vectors of one side
-  int input_at, state_at;   // first vector of a side
+  int group, count;                  // vectors kept, vectors of one side
+  int input_at, state_at;            // first vector of a side
   int input_gate[4], state_gate[4];  // torch's number of each vector of a side
 };
 

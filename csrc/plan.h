@@ -53,8 +53,7 @@ Plan plan_of(const Layer& a, const Shape<T>& s, int64_t rows) {
 
 /// The rows of one team, of about the same number of steps in all.
 inline Block block_of(const Time& time, int64_t total, int team, int teams) {
-  if (!time.offsets)
-    return {team * time.batch / teams, (team + 1) * time.batch / teams};
+  if (!time.offsets) return {team * time.batch / teams, (team + 1) * time.batch / teams};
   Block block{0, time.batch};
   // rows are sorted by length: the steps of the first b rows are a sum of clipped step sizes
   const auto steps_of = [&](int64_t b) {

@@ -9,7 +9,9 @@ namespace GRADREACH_ISA {
 
 constexpr int kMostTeams = 64;
 
-inline int64_t rows_of(const Layer& a) { return a.offsets ? a.offsets[a.steps] : a.steps * a.batch; }
+inline int64_t rows_of(const Layer& a) {
+  return a.offsets ? a.offsets[a.steps] : a.steps * a.batch;
+}
 
 /// Calls lay(arena) twice: to count, and with that much memory. False: there is none.
 template <class F>
@@ -120,10 +122,10 @@ bool backward(const Layer& a, const Gradients& d) {
     const int64_t gates = s.gates.count * s.hidden;
     on_threads(plan, barriers, [&](int team, const Member& member) {
       const int sharers = plan.teams * member.size, thread = team * member.size + member.rank;
-      add_copies(sums[0].weight_hh, &Sums<T>::weight_hh, sums, plan.teams, gates * s.hidden,
-                 thread, sharers);
-      add_copies(sums[0].weight_ih, &Sums<T>::weight_ih, sums, plan.teams, gates * s.inputs,
-                 thread, sharers);
+      add_copies(sums[0].weight_hh, &Sums<T>::weight_hh, sums, plan.teams, gates * s.hidden, thread,
+                 sharers);
+      add_copies(sums[0].weight_ih, &Sums<T>::weight_ih, sums, plan.teams, gates * s.inputs, thread,
+                 sharers);
       if (thread == 0) add_small(a, d, s, sums, plan.teams);
     });
   });

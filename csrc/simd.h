@@ -134,8 +134,7 @@ GRADREACH_INLINE double sum_of_squares(Vec<T> v) {
   }
 #endif
   double sum = 0.0;
-  for (int i = 0; i < kLanes<T>; ++i)
-    sum += static_cast<double>(v[i]) * static_cast<double>(v[i]);
+  for (int i = 0; i < kLanes<T>; ++i) sum += static_cast<double>(v[i]) * static_cast<double>(v[i]);
   return sum;
 }
 

@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "scan_calls.h"
+
 namespace gradreach {
 
 enum class Cell : int { kRnn = 0, kGru = 1, kLstm = 2 };
@@ -92,6 +94,31 @@ struct KernelTable {
   /// Elements of the reserve, for rows = number of (step, sequence) pairs.
   int64_t (*reserve_f32)(const Layer&, int64_t rows);
   int64_t (*reserve_f64)(const Layer&, int64_t rows);
+
+  // What a measurement of torch's own layers asks for (scan_calls.h); U is the user's type.
+  int64_t (*scan_panels)(const ScanCall&);  // doubles of `panels` and of `left`
+  int64_t (*scan_left)(const ScanCall&);
+  void (*scan_pack_f32)(const ScanCall&);
+  void (*scan_pack_f64)(const ScanCall&);
+  void (*scan_f32)(const ScanCall&);
+  void (*scan_f64)(const ScanCall&);
+  bool (*terms_f32)(const TermsCall&);
+  bool (*terms_f64)(const TermsCall&);
+  bool (*terms_along_f32)(const TermsCall&);
+  bool (*terms_along_f64)(const TermsCall&);
+  void (*row_norms_f32)(const RowsCall&);
+  void (*row_norms_f64)(const RowsCall&);
+  bool (*unit_sums_f32)(const RowsCall&);
+  bool (*unit_sums_f64)(const RowsCall&);
+  void (*gates_f32)(const GatesCall&);
+  void (*gates_f64)(const GatesCall&);
+  /// The norm of the difference of n numbers each; `other` may be null.
+  double (*distance_f32)(const float* one, const float* other, int64_t n);
+  double (*distance_f64)(const double* one, const double* other, int64_t n);
+  double (*distance_f64_f32)(const double* one, const float* other, int64_t n);
+  /// (rows, size) of float64 as float32 with one float64 scale a row.
+  void (*scale_rows)(const double* from, int64_t rows, int64_t size, int64_t stride, float* out,
+                     int64_t out_stride, double* scales, int threads);
 };
 
 }  // namespace gradreach

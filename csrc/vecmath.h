@@ -32,7 +32,8 @@ GRADREACH_INLINE Vec<T> with_sign(Vec<T> x, Vec<T> s) {
 }
 
 /// exp(x); below the normal numbers the smallest of them, infinite from half a bit below the
-/// largest on: a sigmoid is then exactly 0, and 0 times an infinite state is no number, as in torch.
+/// largest on: a sigmoid is then exactly 0, and 0 times an infinite state is no number, as in
+/// torch.
 GRADREACH_INLINE Vec<float> vexp(Vec<float> x) {
   using V = Vec<float>;
   const V high = splat(89.0f), low = splat(-87.3f);
@@ -78,12 +79,15 @@ GRADREACH_INLINE Vec<double> vexp(Vec<double> x) {
   return (e + e + 1.0) * (V)power;
 }
 
-/// 1 / x for normal x whose inverse is normal, too; a division of full vectors is slow.
+/// 1 / x for normal x whose inverse is normal, too, and for infinity; a division of full vectors is
+/// slow.
 GRADREACH_INLINE Vec<double> vinverse(Vec<double> x) { return 1.0 / x; }
 GRADREACH_INLINE Vec<float> vinverse(Vec<float> x) {
 #if defined(__AVX512F__)
   const Vec<float> guess = (Vec<float>)_mm512_maskz_rcp14_ps(0xffff, (__m512)x);
-  return guess * (2.0f - x * guess);  // one Newton step: 14 digits become 24
+  const Vec<float> finer = guess * (2.0f - x * guess);    // one Newton step: 14 digits become 24
+  const __m512i to_zero = _mm512_set1_epi32(8 << 4 * 5);  // of infinity, where the step has 0 * inf
+  return (Vec<float>)_mm512_fixupimm_ps((__m512)finer, (__m512)x, to_zero, 0);
 #else
   return 1.0f / x;
 #endif

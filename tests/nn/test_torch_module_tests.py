@@ -16,8 +16,6 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 import gradreach as gr
 
-pytest.importorskip("expecttest", reason="torch's test database needs expecttest")
-
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what torch's own test helpers say as they are imported
     from torch.testing._internal.common_modules import module_db

@@ -40,9 +40,8 @@ def run_dilated(
         Chang et al. (2017), "Dilated Recurrent Neural Networks", arXiv:1710.02224.
     """
     if batch_sizes is not None:
-        return _ragged(
-            cell, inputs, hidden, cell_state, weights, batch_sizes, reverse, dilation, norms
-        )
+        plan = Interleaving.of(batch_sizes, dilation, reverse)
+        return _ragged(cell, inputs, hidden, cell_state, weights, plan, reverse, norms)
     T, B = inputs.shape[:2]
     ways = min(dilation, T)  # interleaved sequences that have a step at all
     start = hidden.repeat(ways, 1)
@@ -103,12 +102,11 @@ def _ragged(
     hidden: Tensor,
     cell_state: Tensor | None,
     weights: CellWeights,
-    batch_sizes: Tensor,
+    plan: Interleaving,
     reverse: bool,
-    dilation: int,
     norms: Norms | None,
 ) -> Result:
-    plan = Interleaving.of(batch_sizes, dilation, reverse)
+    """Bring the rows into the new order, run them, and bring them back."""
     device = inputs.device
     order, source, last = (part.to(device) for part in (plan.order, plan.source, plan.last))
     output, h_n, c_n = recurrence.run(

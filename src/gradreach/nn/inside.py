@@ -68,7 +68,7 @@ def inside_of(
             " no c here"
         )
     pair = zoneout if isinstance(zoneout, tuple) else (zoneout, zoneout)
-    if len(pair) != 2 or not all(0 <= share < 1 for share in pair):
+    if [0 <= share < 1 for share in pair] != [True, True]:
         raise ValueError(
             f"zoneout={zoneout!r}: expected a share from 0 to below 1, where a unit would never"
             " change; of an LSTM two, for h and c"

@@ -37,8 +37,9 @@ class LSTM(RecurrentLayer, torch.nn.LSTM):
         max_lag: For chrono: the longest lag of the task, in steps.
         residual: Refused: the cell state c is the residual path.
         skip, skip_weight, dilation, clip_state_gradient: See `RNN`; skips join h, not c.
-        recurrent_dropout, zoneout, layer_norm: See `RNN`; ``zoneout`` may be a pair, for h and c, and
-            ``layer_norm`` normalises c on its way to h, too (``norm_c_l0``, ``norm_bias_c_l0``).
+        recurrent_dropout, zoneout, layer_norm: See `RNN`; ``zoneout`` may be a pair, for h and
+            c, and ``layer_norm`` normalises c on its way to h, too (``norm_c_l0``,
+            ``norm_bias_c_l0``).
 
     Raises:
         ValueError: Values that make no sense, alone or together.

@@ -31,9 +31,16 @@ def why_not(
         >>> reason == why_not_loaded() or "float16" in reason
         True
     """
-    core = load()
-    if core is None:
-        return why_not_loaded()
+    compiling = torch.compiler.is_compiling()
+    if compiling:
+        from gradreach.kernels.native import ops
+
+        most_skips, not_loaded = ops.MOST_SKIPS, ops.NOT_LOADED
+    else:
+        core = load()
+        most_skips, not_loaded = getattr(core, "MOST_SKIPS", 0), why_not_loaded()
+    if not_loaded is not None:
+        return not_loaded
     dtype = inputs.dtype
     if dtype not in DTYPES:
         return f"the numbers are {str(dtype).removeprefix('torch.')}, not float32 or float64"
@@ -42,7 +49,7 @@ def why_not(
             return "not all tensors are on the CPU and of one dtype"
     if not inputs.shape[-1] or not hidden.shape[-1]:
         return "there are no inputs or no units"
-    return _equations(cell, weights, core.MOST_SKIPS) or _transformed()
+    return _equations(cell, weights, most_skips) or _transformed(compiling)
 
 
 def _equations(cell: Recurrence, weights: CellWeights, most_skips: int) -> str | None:
@@ -59,13 +66,13 @@ def _equations(cell: Recurrence, weights: CellWeights, most_skips: int) -> str |
     return None
 
 
-def _transformed() -> str | None:
+def _transformed(compiling: bool) -> str | None:
     """Say whether somebody differentiates or maps the call in a way that needs plain operations."""
     if torch._C._functorch.maybe_current_level() is not None:
         return "a function transform (torch.func) is at work"
     if torch.autograd.forward_ad._current_level >= 0:
         return "forward-mode differentiation is at work"
-    if torch.jit.is_tracing():
+    if not compiling and torch._C._get_tracing_state() is not None:
         return "the call is being traced"
     return None
 
@@ -83,4 +90,8 @@ def run(
 
     The caller has asked `why_not`.
     """
+    if torch.compiler.is_compiling():
+        from gradreach.kernels.native import ops
+
+        return ops.run(cell, inputs, hidden, cell_state, weights, batch_sizes, reverse)
     return run_native(cell, inputs, hidden, cell_state, weights, batch_sizes, reverse)

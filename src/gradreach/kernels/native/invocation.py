@@ -12,17 +12,29 @@ from torch import Tensor
 from gradreach.kernels.native.core import load
 from gradreach.kernels.recurrence import CellWeights, Recurrence
 
-__all__ = ["Gradients", "Kept", "Statistics", "backward", "forward"]
+__all__ = ["Gradients", "Kept", "Statistics", "backward", "bound", "forward", "reserve_width"]
 
 KINDS = {"rnn": 0, "gru": 1, "lstm": 2}  # csrc/table.h
+WIDEST = 64  # bytes of the widest vector of any instruction set
 
 
 class Kept(NamedTuple):
-    """What a forward leaves for its backward besides tensors: the bound call and its memory."""
+    """What a forward leaves for its backward besides tensors: the call and its memory.
+
+    The reserve is a block of the core or a tensor of bytes; it and the offsets must live as
+    long as the call, which knows their addresses only.
+    """
 
     call: Any
     reserve: Any
     offsets: Tensor | None
+
+    @property
+    def address(self) -> int:
+        """Where the reserve is; 0 without one."""
+        if isinstance(self.reserve, Tensor):
+            return self.reserve.data_ptr()  # 0 where it is empty
+        return 0 if self.reserve is None else int(self.reserve.address)
 
 
 @dataclass
@@ -31,8 +43,8 @@ class Statistics:
 
     Shape:
         state_norms: ``(T, B)``, or ``(N,)`` where packed: ‖∂L/∂h_t‖ of each row.
-        slope_max: ``(H,)``, the largest φ' over all rows; 0 says that the unit is dead.
-        slope_low: ``(H,)``, in how many rows φ' was below 0.05.
+        slope_max: ``(H,)``, the largest |φ'| over all rows; 0 says that the unit is dead.
+        slope_low: ``(H,)``, in how many rows |φ'| was below 0.05.
         gate_sums: ``(G·H,)`` sums of the gates over the rows in torch's order; ``None`` for RNN.
         rows: how many rows these are.
     """
@@ -86,46 +98,88 @@ def forward(
     reverse: bool,
     *,
     keep: bool,
+    reserve: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None, Kept]:
-    """Run the forward; with ``keep``, remember what the backward needs."""
+    """Run the forward; with ``keep``, remember what the backward needs.
+
+    Args:
+        reserve: Where to remember it, `reserve_width` bytes for each row; by default in memory
+            of the core.
+    """
+    inputs = _dense(inputs)
+    output = inputs.new_empty((*inputs.shape[:-1], hidden.shape[1]))
+    hidden_n = torch.empty_like(hidden, memory_format=torch.contiguous_format)
+    cell_n = None if cell_state is None else torch.empty_like(hidden_n)
+    kept = _shaped(cell, inputs, hidden, batch_sizes, reverse, reserve)
+    held = _bind(kept.call, inputs, hidden, cell_state, weights)
+    if keep and reserve is None:
+        rows = inputs.shape[:-1].numel()
+        if wanted := kept.call.reserve_bytes(rows):
+            core: Any = load()
+            kept = kept._replace(reserve=core.Block(wanted))
+    kept.call.results(*_rows(output), hidden_n.data_ptr(), _address(cell_n), kept.address)
+    kept.call.forward()
+    del held
+    return output, hidden_n, cell_n, kept
+
+
+def bound(
+    cell: Recurrence,
+    inputs: Tensor,
+    hidden: Tensor,
+    batch_sizes: Tensor | None,
+    reverse: bool,
+    reserve: Tensor,
+) -> Kept:
+    """Return what `forward` left, made anew from the reserve that it was given."""
+    return _shaped(cell, inputs, hidden, batch_sizes, reverse, reserve)
+
+
+def _shaped(
+    cell: Recurrence,
+    inputs: Tensor,
+    hidden: Tensor,
+    batch_sizes: Tensor | None,
+    reverse: bool,
+    reserve: Tensor | None,
+) -> Kept:
+    """Return a call that knows its equations and sizes, but no operands yet."""
+    call = _call(cell, inputs.dtype, reverse)
+    batch, size = hidden.shape
+    if batch_sizes is None:
+        steps, offsets = len(inputs), None
+    else:
+        steps, offsets = len(batch_sizes), _offsets(tuple(batch_sizes.tolist()))
+    call.shape(steps, batch, inputs.shape[-1], size, _address(offsets), torch.get_num_threads())
+    return Kept(call, reserve, offsets)
+
+
+def _call(cell: Recurrence, dtype: torch.dtype, reverse: bool) -> Any:
     core: Any = load()
     activation = cell.activation
-    call = core.LayerCall(
-        inputs.dtype is torch.float64,
+    return core.LayerCall(
+        dtype is torch.float64,
         KINDS[cell.kind],
         activation.code,
         activation.parameter,
         cell.skips,
         reverse,
     )
-    inputs = _dense(inputs)
-    batch, size = hidden.shape
-    if batch_sizes is None:
-        steps, offsets = len(inputs), None
-        output = inputs.new_empty((steps, batch, size))
-    else:
-        steps, offsets = len(batch_sizes), _offsets(tuple(batch_sizes.tolist()))
-        output = inputs.new_empty((len(inputs), size))
-    hidden_n = torch.empty_like(hidden, memory_format=torch.contiguous_format)
-    cell_n = None if cell_state is None else torch.empty_like(hidden_n)
-    call.shape(
-        steps, batch, inputs.shape[-1], size, _address(offsets), torch.get_num_threads()
-    )
-    held = _bind(call, inputs, hidden, cell_state, weights)
-    reserve = None
-    if keep:
-        rows = steps * batch if batch_sizes is None else len(inputs)
-        if wanted := call.reserve_bytes(rows):
-            reserve = core.Block(wanted)
-    call.results(
-        *_rows(output),
-        hidden_n.data_ptr(),
-        _address(cell_n),
-        0 if reserve is None else reserve.address,
-    )
-    call.forward()
-    del held
-    return output, hidden_n, cell_n, Kept(call, reserve, offsets)
+
+
+def reserve_width(cell: Recurrence, size: int, scaled: bool, dtype: torch.dtype) -> int:
+    """Return the bytes of a reserve for each row, enough on every instruction set.
+
+    Args:
+        size: Hidden units.
+        scaled: Whether there is a `CellWeights.scale`.
+    """
+    line = WIDEST // dtype.itemsize
+    call = _call(cell, dtype, False)
+    call.shape(1, 1, 1, -(-size // line) * line, 0, 1)
+    # Of the operands only their presence counts: any address but 0 stands for one.
+    call.operands(*[0] * 9, int(scaled), 0, 0)
+    return int(call.reserve_bytes(1))
 
 
 def _bind(
@@ -133,8 +187,7 @@ def _bind(
 ) -> list[Tensor | None]:
     """Give the call its operands; returns what must live until it has run."""
     held = [
-        None if tensor is None else tensor.contiguous()
-        for tensor in (hidden, cell_state, *weights)
+        None if tensor is None else tensor.contiguous() for tensor in (hidden, cell_state, *weights)
     ]
     call.operands(*_rows(inputs), *map(_address, held))
     return held
@@ -159,8 +212,7 @@ def backward(
     inputs, hidden, cell_state, weights = operands
     inputs = _dense(inputs)
     held = _bind(kept.call, inputs, hidden, cell_state, weights)
-    reserve = 0 if kept.reserve is None else kept.reserve.address
-    kept.call.results(*_rows(output), 0, 0, reserve)
+    kept.call.results(*_rows(output), 0, 0, kept.address)
     made: list[Tensor | None] = [
         torch.empty_like(operand, memory_format=torch.contiguous_format)
         if want and operand is not None

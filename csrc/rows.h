@@ -1,0 +1,185 @@
+// Elementwise work on series of states: norms, scales, counts, gates.
+#pragma once
+
+#include "run_layer.h"
+#include "scan_calls.h"
+#include "wide.h"
+
+namespace gradreach {
+namespace GRADREACH_ISA {
+
+/// Runs work(first, last) on parts of n things, on threads where `elements` numbers are worth it.
+template <class F>
+void in_parts(int threads, int64_t n, int64_t elements, F&& work) {
+  Plan plan;
+  if (threads > 1 && elements > 100000 && !forked_from_threads())
+    plan.members = threads < 64 ? threads : 64;
+  Barrier barrier;
+  on_threads(plan, &barrier,
+             [&](int, const Member& member) { work(member.begin(n), member.end(n)); });
+}
+
+template <class U>
+void row_norms(const RowsCall& a) {
+  in_parts(a.threads, a.steps, a.steps * a.batch * a.size, [&](int64_t first, int64_t last) {
+    for (int64_t t = first; t < last; ++t)
+      for (int64_t b = 0; b < a.batch; ++b) {
+        const U* const row =
+            static_cast<const U*>(a.values.data) + t * a.values.step + b * a.values.row;
+        a.norms[t * a.batch + b] =
+            norm_of(a.size, [&](int64_t i, int n) { return widen(row + i, n); });
+      }
+  });
+}
+
+/// out = the 2-norm of one - other (other may be null), n numbers of each.
+template <class U, class O>
+double distance(const U* one, const O* other, int64_t n) {
+  return norm_of(n, [&](int64_t i, int lanes) {
+    const Wide a = widen(one + i, lanes);
+    return other ? a - widen(other + i, lanes) : a;
+  });
+}
+
+/// Rows of float64 as float32 with a float64 scale each: the largest magnitude, or 1.
+inline void scale_rows(const double* from, int64_t rows, int64_t size, int64_t stride, float* out,
+                       int64_t out_stride, double* scales, int threads) {
+  in_parts(threads, rows, rows * size, [&](int64_t first, int64_t last) {
+    for (int64_t row = first; row < last; ++row) {
+      const double* const p = from + row * stride;
+      float* const q = out + row * out_stride;
+      // NaN makes the peak no number: the row is then kept as it is.
+      Wide most = {}, odd = {};
+      each_vector(0, size, [&](int64_t i, int n) {
+        const Wide v = vabs<double>(widen(p + i, n));
+        most = v > most ? v : most;
+        odd += v - v;  // NaN where v is NaN or infinite
+      });
+      const double peak = lane_max(most), bad = lane_sum(odd);
+      const double scale = usable(peak) && bad == 0.0 ? peak : 1.0;
+      scales[row] = scale;
+      each_vector(0, size, [&](int64_t i, int n) { narrow(q + i, widen(p + i, n) / scale, n); });
+    }
+  });
+}
+
+/// Sums of a gate, or counts of small slopes, over the rows that exist; units first … last-1.
+template <class U>
+void unit_sums(const RowsCall& a, int64_t first, int64_t last, double* per_step) {
+  for (int64_t t = 0; t < a.steps; ++t) {
+    Wide sum = {};
+    for (int64_t b = 0; b < a.batch; ++b) {
+      if (a.lengths && t >= a.lengths[b]) continue;
+      const U* const row =
+          static_cast<const U*>(a.values.data) + t * a.values.step + b * a.values.row;
+      if (a.per_unit)
+        each_vector(first, last, [&](int64_t i, int n) {
+          const Wide x = widen(row + i, n);
+          store_some(a.per_unit + i, load_some(a.per_unit + i, n) + x, n);
+          sum += x;
+        });
+      if (a.low)
+        each_vector(first, last, [&](int64_t i, int n) {
+          const Wide x = widen(row + i, n);
+          Wide slope = 1.0 - x * x;
+          if (a.relu) slope = x > 0.0 ? splat(1.0) : (x == x ? Wide{} : x);
+          const Wide one = splat(1.0), none = {};
+          store_some(a.low + i, load_some(a.low + i, n) + (slope < a.level ? one : none), n);
+          store_some(a.zero + i, load_some(a.zero + i, n) + (slope == 0.0 ? one : none), n);
+        });
+    }
+    if (per_step) per_step[t] = lane_sum(sum);
+  }
+}
+
+/// Threads split the units; each has its own sums of the steps.
+template <class U>
+bool unit_sums(const RowsCall& a) {
+  Plan plan;
+  if (a.threads > 1 && a.steps * a.batch * a.size > 100000 && !forked_from_threads())
+    plan.members = a.threads < 64 ? a.threads : 64;
+  return with_memory([&](Arena& arena) {
+    double* const steps = arena.take<double>(a.steps * plan.members);
+    if (arena.base == nullptr) return;
+    std::memset(steps, 0, static_cast<size_t>(a.steps * plan.members) * sizeof(double));
+    Barrier barrier;
+    on_threads(plan, &barrier, [&](int, const Member& member) {
+      unit_sums<U>(a, member.begin(a.size), member.end(a.size), steps + member.rank * a.steps);
+    });
+    for (int64_t t = 0; a.per_step && t < a.steps; ++t) {
+      double sum = 0.0;
+      for (int m = 0; m < plan.members; ++m) sum += steps[m * a.steps + t];
+      a.per_step[t] = sum;
+    }
+  });
+}
+
+/// visit(first, lanes) for a row of n numbers of U.
+template <class U, class F>
+GRADREACH_INLINE void each_lane(int64_t n, F&& visit) {
+  constexpr int L = kLanes<U>;
+  for (int64_t i = 0; i < n; i += L) visit(i, static_cast<int>(n - i < L ? n - i : L));
+}
+
+template <class U>
+void lstm_gates(const GatesCall& a, int64_t b) {
+  const int64_t size = a.hidden_size;
+  U* const pre = static_cast<U*>(a.from_input);
+  U* const cells = static_cast<U*>(a.cells);
+  for (int64_t t = 0; t < a.steps; ++t) {
+    U* const row = pre + (t * a.batch + b) * 4 * size;
+    each_lane<U>(size, [&](int64_t j, int n) {
+      for (int g = 0; g < 4; ++g) {
+        U* const place = row + g * size + j;
+        const Vec<U> x = load_some(place, n);
+        store_some(place, g == 2 ? vtanh(x) : vsigmoid<U>(x), n);
+      }
+    });
+    if (!cells) continue;
+    U* const after = cells + ((t + 1) * a.batch + b) * size;
+    double* const carried = a.carried + b * size;
+    each_vector(0, size, [&](int64_t j, int n) {
+      const Wide gain = widen(row + j, n) * widen(row + 2 * size + j, n);
+      const Wide cell = widen(row + size + j, n) * widen(carried + j, n) + gain;
+      store_some(carried + j, cell, n);
+      narrow(after + j, cell, n);
+    });
+  }
+}
+
+template <class U>
+void gru_gates(const GatesCall& a, int64_t first, int64_t last) {
+  const int64_t size = a.hidden_size;
+  for (int64_t at = first; at < last; ++at) {
+    U* const row = static_cast<U*>(a.from_input) + at * 3 * size;
+    const U* const state = static_cast<const U*>(a.from_state) + at * 3 * size;
+    U* const q = static_cast<U*>(a.q) + at * size;
+    each_lane<U>(size, [&](int64_t j, int n) {
+      const Vec<U> reset = vsigmoid<U>(load_some(row + j, n) + load_some(state + j, n));
+      const Vec<U> keep =
+          vsigmoid<U>(load_some(row + size + j, n) + load_some(state + size + j, n));
+      const Vec<U> recurrent = load_some(state + 2 * size + j, n);
+      store_some(row + j, reset, n);
+      store_some(row + size + j, keep, n);
+      store_some(row + 2 * size + j, vtanh(load_some(row + 2 * size + j, n) + reset * recurrent),
+                 n);
+      store_some(q + j, recurrent, n);
+    });
+  }
+}
+
+template <class U>
+void gates(const GatesCall& a) {
+  const int64_t elements = a.steps * a.batch * a.hidden_size;
+  if (a.kind == 2) {
+    in_parts(a.threads, a.batch, elements, [&](int64_t first, int64_t last) {
+      for (int64_t b = first; b < last; ++b) lstm_gates<U>(a, b);
+    });
+  } else {
+    in_parts(a.threads, a.steps * a.batch, elements,
+             [&](int64_t first, int64_t last) { gru_gates<U>(a, first, last); });
+  }
+}
+
+}  // namespace GRADREACH_ISA
+}  // namespace gradreach

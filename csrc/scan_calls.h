@@ -1,0 +1,87 @@
+// What a measurement of torch's own layers asks of the core: the float64 reverse scan, the terms of
+// a weight's gradient, norms. Plain structs, as in table.h; no Python and no torch.
+//
+// Inputs are in the user's element type ("U": float or double), results and all sums in float64.
+#pragma once
+
+#include <cstdint>
+
+namespace gradreach {
+
+/// A (T, B, size) tensor of the user's, strides in elements, the last one is 1.
+struct Series {
+  const void* data = nullptr;
+  int64_t step = 0, row = 0;
+};
+
+constexpr int kScanSeries = 6;
+
+/// A stretch of steps of one tape, last step first, for P independent gradients at once.
+///
+/// All arrays of doubles are contiguous. Every row of (P, B) has its own flow.
+struct ScanCall {
+  int kind = 0;  // Cell of table.h
+  bool relu = false;
+  int64_t probes = 1, batch = 0, hidden_size = 0;
+  int threads = 1;
+  const void* weight = nullptr;  // (G*H, H) of U, read by scan_pack only
+  double* panels = nullptr;      // scan_panels(...) doubles, written by scan_pack
+  double* left = nullptr;        // workspace: 2 (P*B, padded G*H)
+
+  // RNN: h. GRU: r z n q h_before. LSTM: i f g o c c_before. Their first step is the stretch's.
+  Series series[kScanSeries];
+  const int64_t* lengths = nullptr;                         // (B)
+  const double *end_hidden = nullptr, *end_cell = nullptr;  // (P, B, H), null: nothing
+  double *flow_hidden = nullptr, *flow_cell = nullptr;      // (P, B, H), in and out
+  int64_t start = 0, steps = 0;                             // of the stretch
+  const uint8_t* cuts = nullptr;                            // (K), null: none
+
+  // (K, P, B, H): in what arrives, out the gradient of the state.
+  double *hidden = nullptr, *cell = nullptr;
+  // Where the arrivals are totals: out what the flow does not explain; else null.
+  double *outside = nullptr, *outside_cell = nullptr;
+  double noise = 0.0, lost = 0.0;
+  double* recurrent_side = nullptr;  // (K, P, B, G*H)
+  double* input_side = nullptr;      // GRU only: the same
+};
+
+/// The terms c_k = sum_b delta_kb value_kb^T of a gradient, or their products with a direction.
+struct TermsCall {
+  int64_t steps = 0, batch = 0, width = 0, columns = 0;
+  int threads = 1;
+  Series delta, value;              // (T, B, width), (T, B, columns) of U
+  const double* scales = nullptr;   // (T, B): what a row of delta is to be multiplied with; or null
+  double* total = nullptr;          // (width, columns): the sum over all steps
+  double* norms = nullptr;          // (T)
+  double* sums = nullptr;           // (T, width): sum_b delta_kb
+  const void* direction = nullptr;  // (width, columns) of U
+  double* along = nullptr;          // (T): <c_k, direction>
+};
+
+/// Elementwise work on a (T, B, size) series.
+struct RowsCall {
+  int64_t steps = 0, batch = 0, size = 0;
+  int threads = 1;
+  Series values;
+  const int64_t* lengths = nullptr;                 // (B): rows that exist; null: all
+  double* norms = nullptr;                          // (T, B)
+  double *per_unit = nullptr, *per_step = nullptr;  // (size), (T): sums of the values
+  double *low = nullptr, *zero = nullptr;  // (size): steps and rows with a slope below / equal 0
+  double level = 0.0;
+  bool relu = false;  // the slope of relu, else of tanh, as a function of its output
+};
+
+/// The gates of all steps from their pre-activations, in place.
+///
+/// LSTM: from_input (T, B, 4H) becomes i f g o; cells (T + 1, B, H), row 0 given, or null.
+/// GRU: from_input (T, B, 3H) becomes r z n, with from_state (T, B, 3H); q (T, B, H) is written.
+struct GatesCall {
+  int kind = 0;  // Cell of table.h: LSTM or GRU
+  int64_t steps = 0, batch = 0, hidden_size = 0;
+  int threads = 1;
+  void *from_input = nullptr, *cells = nullptr, *q = nullptr;
+  double* carried = nullptr;  // (B, H): the cell state in float64 on its way, c_0 given
+  const void* from_state = nullptr;
+};
+
+}  // namespace gradreach

@@ -1,0 +1,127 @@
+"""The reverse scan of torch's own layers in the compiled core."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradreach.kernels.native.series import Place, address, core_for, place
+from gradreach.kernels.tape import Tape
+
+__all__ = ["NativeScan", "Rooms", "room"]
+
+KINDS = {"tanh": 0, "relu": 0, "gru": 1, "lstm": 2}  # csrc/table.h
+GATES = {"tanh": "", "relu": "", "gru": "rznq", "lstm": "ifgo"}
+SIDES = {"tanh": 1, "relu": 1, "gru": 3, "lstm": 4}
+
+Rooms = dict[str, Tensor]  # memory that is used again, by name
+
+
+def room(rooms: Rooms | None, name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """Return uninitialised float64 memory, from ``rooms`` if what lies there is large enough.
+
+    Fresh pages cost more than what is written to them.
+
+    Example:
+        >>> rooms: Rooms = {}
+        >>> first = room(rooms, "a", (4, 2), torch.zeros(1))
+        >>> room(rooms, "a", (3, 2), torch.zeros(1)).data_ptr() == first.data_ptr()
+        True
+    """
+    found = None if rooms is None else rooms.get(name)
+    if found is None or found.shape[1:] != shape[1:] or len(found) < shape[0]:
+        found = torch.empty(shape, dtype=torch.float64, device=like.device)
+        if rooms is not None:
+            rooms[name] = found
+    return found[: shape[0]]
+
+
+@dataclass
+class NativeScan:
+    """A tape bound to the core, its weights widened once; runs it stretch by stretch.
+
+    Args:
+        places: Where the activations lie that a step's local derivatives are made of.
+        held: What must outlive the call: everything the core has the address of.
+    """
+
+    tape: Tape
+    call: Any
+    places: list[tuple[Place, int]]
+    cuts: Tensor | None
+    held: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, tape: Tape, rows: int, noise: float, lost: float) -> NativeScan | None:
+        """Bind a tape, or return ``None`` where the core does not take it.
+
+        Args:
+            rows: P, how many gradients share the scan.
+            noise, lost: What counts as explained; see :func:`.reverse_scan.unexplained`.
+        """
+        if tape.kind not in KINDS or tape.extension is not None:
+            return None
+        series = _series(tape)
+        weight = tape.weights.recurrent.detach()
+        core = core_for(weight, *series)
+        if core is None or not tape.hidden.numel() or not tape.axis.lengths.is_cpu:
+            return None
+        if any(part.dtype != tape.hidden.dtype for part in (weight, *series)):
+            return None
+        weight, lengths = weight.contiguous(), tape.axis.lengths.contiguous()
+        cuts = None
+        if tape.cuts:
+            cuts = torch.zeros(tape.axis.steps, dtype=torch.uint8)
+            cuts[[step for step in tape.cuts if step < tape.axis.steps]] = 1
+        call = core.TapeScan(
+            tape.hidden.dtype is torch.float64, KINDS[tape.kind], tape.kind == "relu", rows,
+            tape.axis.batch, tape.hidden_size, torch.get_num_threads(), weight.data_ptr(),
+            lengths.data_ptr(), noise, lost,
+        )  # fmt: skip
+        places = [(place(part), part.element_size()) for part in series]
+        return cls(tape, call, places, cuts, (series, weight, lengths))
+
+    def bind(self, hidden: Tensor, cell: Tensor | None, end: tuple[Tensor | None, ...]) -> None:
+        """Say where the flow is kept and what arrives at the last states, all ``(P, B, H)``."""
+        ends = [None if part is None else part.double().contiguous() for part in end]
+        self.held = (*self.held, hidden, cell, ends)
+        self.call.flow(address(hidden), address(cell), *map(address, ends))
+
+    def run(
+        self, start: int, hidden: Tensor, cell: Tensor | None, *,
+        outside: Tensor | None, outside_cell: Tensor | None, rooms: Rooms | None = None,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """Run steps ``start …``, the last one first; return both sides' pre-activation gradient.
+
+        Shape:
+            hidden, cell, outside, outside_cell: ``(K, P, B, H)``, in what arrives, out the
+            states' gradients and what of it came from outside. returns: ``(K, P, B, G·H)``.
+        """
+        steps, sides = len(hidden), SIDES[self.tape.kind] * self.tape.hidden_size
+        shape = (*hidden.shape[:-1], sides)
+        recurrent_side = room(rooms, "recurrent", shape, hidden)
+        gru = self.tape.kind == "gru"
+        input_side = room(rooms, "input", shape, hidden) if gru else recurrent_side
+        self.call.run(
+            start, steps,
+            [((at + start * step * size), step, row) for (at, step, row), size in self.places],
+            0 if self.cuts is None else self.cuts.data_ptr() + start,
+            *map(address, (hidden, cell, outside, outside_cell, recurrent_side)),
+            input_side.data_ptr() if gru else 0,
+        )  # fmt: skip
+        return recurrent_side, input_side
+
+
+def _series(tape: Tape) -> list[Tensor]:
+    """Return what the core reads of a tape, in the order of csrc/scan_calls.h."""
+    if tape.kind in ("tanh", "relu"):
+        return [tape.hidden.detach()]
+    gates = [tape.activations[name] for name in GATES[tape.kind]]
+    if tape.kind == "gru":
+        return [*gates, tape.previous.detach()]
+    assert tape.cell is not None
+    assert tape.previous_cell is not None
+    return [*gates, tape.cell, tape.previous_cell]

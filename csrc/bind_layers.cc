@@ -132,7 +132,7 @@ struct LayerCall {
 
 void bind_layers(nb::module_& m) {
   nb::class_<Block>(m, "Block")
-      .def(nb::init<size_t>(), nb::arg("bytes"))
+      .def(nb::init<size_t>(), nb::arg("size"))
       .def_prop_ro("address", [](const Block& b) { return reinterpret_cast<Address>(b.memory); });
   nb::class_<LayerCall>(m, "LayerCall")
       .def(nb::init<bool, int, int, double, std::vector<int64_t>, bool>(), nb::arg("wide"),

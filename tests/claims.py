@@ -132,6 +132,8 @@ def assert_layer_matches_reference(
             everywhere = reference.lag_profile(range(layer.steps))
             assert np.all(np.isnan(everywhere)), f"{layer.name} has no lag profile"
         assert np.all(np.isnan(got[longest:])), f"lag_profile beyond lag {longest - 1}: {got}"
+        if len(got):
+            curves["lag_profile"] = (got[:longest], expected[:longest])
     for what, (got, expected) in curves.items():
         assert_close_to_curve(got, expected, tolerance=tolerance, what=what)
     assert np.asarray(layer.state_gradient_norms).dtype == np.float64

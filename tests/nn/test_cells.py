@@ -28,9 +28,9 @@ OPTIONS = {
     "residual": ("RNN", {"residual": True}),
     "learned": ("RNN", {"residual": "learned", "nonlinearity": "modrelu"}),
     "antisymmetric": ("RNN", {"residual": gr.nn.EulerStep(0.1, gamma=0.5)}),
-    "clipped": ("RNN", {"clip_state_gradient": 0.01}),
+    "clipped": ("RNN", {"clip_backpropagated_error": 0.01}),
     "gru": ("GRU", {"nonlinearity": "relu"}),
-    "gru clipped": ("GRU", {"clip_state_gradient": 0.01, "forget_bias": 2.0}),
+    "gru clipped": ("GRU", {"clip_backpropagated_error": 0.01, "forget_bias": 2.0}),
     "lstm": ("LSTM", {"nonlinearity": "elu", "slope": 0.5}),
     "lstm without bias": ("LSTM", {"nonlinearity": torch.sin, "bias": False}),
 }

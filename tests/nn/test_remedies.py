@@ -192,7 +192,7 @@ def test_clip_of_the_error_leaves_outputs_and_bounds_gradients(name):
     torch.manual_seed(1)
     free = getattr(gr.nn, name)(2, 3, dtype=torch.float64)
     torch.manual_seed(1)
-    clipped = getattr(gr.nn, name)(2, 3, clip_state_gradient=0.001, dtype=torch.float64)
+    clipped = getattr(gr.nn, name)(2, 3, clip_backpropagated_error=0.001, dtype=torch.float64)
     inputs = torch.randn(20, 4, 2, dtype=torch.float64)
 
     outputs = [layer(inputs)[0] for layer in (free, clipped)]
@@ -262,13 +262,13 @@ def test_init_and_forget_bias_reach_every_layer_and_come_back_on_reset():
 def test_line_of_a_layer_shows_its_remedies_as_arguments():
     layer = gr.nn.RNN(
         2, 3, 2, nonlinearity="elu", slope=0.5, residual=(0.5, 0.25), skip=(2, 8),
-        skip_weight="learned", dilation=(1, 4), clip_state_gradient=1.0, init="identity",
+        skip_weight="learned", dilation=(1, 4), clip_backpropagated_error=1.0, init="identity",
     )  # fmt: skip
 
     again = eval(f"gr.nn.{layer!r}")
 
     assert repr(again) == repr(layer)
-    assert "skip=(2, 8), skip_weight='learned', clip_state_gradient=1.0" in repr(layer)
+    assert "skip=(2, 8), skip_weight='learned', clip_backpropagated_error=1.0" in repr(layer)
     lstm = gr.nn.LSTM(2, 3, forget_bias="chrono", max_lag=9)
     assert repr(lstm) == "LSTM(2, 3, forget_bias='chrono', max_lag=9)"
 
@@ -286,7 +286,11 @@ REFUSED = [
     ("RNN", {"skip": (2, 3), "skip_weight": (1.0,)}, r"one number per lag (2)"),
     ("RNN", {"dilation": 0}, "dilation=0: expected 1 or more steps"),
     ("RNN", {"dilation": (1, 2)}, "names 2 layers, but num_layers=1"),
-    ("RNN", {"clip_state_gradient": 0}, "clip_state_gradient=0: expected a number above 0"),
+    (
+        "RNN",
+        {"clip_backpropagated_error": 0},
+        "clip_backpropagated_error=0: expected a number above 0",
+    ),
     ("RNN", {"nonlinearity": "swish"}, "Unknown nonlinearity 'swish'"),
     ("RNN", {"slope": 0.1}, "slope=0.1 belongs to leaky_relu and elu"),
     ("RNN", {"init": "best"}, "`init` must be one of"),

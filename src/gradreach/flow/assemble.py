@@ -11,18 +11,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gradreach.flow.contributions import Contribution, contributions_of
+from gradreach.flow.contributions import Contribution, contributions_of, kept_contributions
+from gradreach.flow.extended_terms import learned_terms, mirrored_contribution, summed
 from gradreach.flow.gates import gates_of
 from gradreach.flow.kept_states import kept_states
 from gradreach.flow.lag_profile import Probe, choose_probes, lag_profiles, loss_steps
 from gradreach.flow.nonfinite import first_nonfinite
 from gradreach.flow.norms import scaled_norm, state_norm
 from gradreach.flow.padding import constant_tails
-from gradreach.flow.saturation import dead_units, saturation_of
+from gradreach.flow.saturation import saturated_and_dead
 from gradreach.flow.scaled import Scaled
 from gradreach.flow.sources.links import Link
 from gradreach.flow.sweep import Arriving, LossInjection, sweep
 from gradreach.flow.track import Track
+from gradreach.kernels.native.terms import Block
 from gradreach.kernels.reverse_scan import Chunk
 from gradreach.records import LayerFlow, LayerTensors
 
@@ -49,6 +51,19 @@ class PreActivations:
         last = self.recurrent_last.read(start, stop)
         return torch.cat([delta[..., : -last.shape[-1]], last], -1)
 
+    def input_blocks(self) -> list[Block]:
+        """Return what W_ih sees as it is kept."""
+        return [self.input_side.block()]
+
+    def state_blocks(self) -> list[Block]:
+        """Return what W_hh sees as it is kept, block of columns by block."""
+        if self.recurrent_last is None:
+            return self.input_blocks()
+        last = self.recurrent_last.block()
+        first = self.input_side.block()
+        shared = first.values[..., : -last.values.shape[-1]]
+        return [Block(shared, first.scales), last]
+
 
 @dataclass
 class Swept:
@@ -57,6 +72,7 @@ class Swept:
     Shape:
         hidden, cell: per place, ``(T, B, H)`` on the whole recurrence axis. norms: ``(T, B)``
         of the whole state. dense: what arrives at the output of the layers below the top.
+        terms: of parameters beside torch's, ``(T, *shape)`` by name.
     """
 
     track: Track
@@ -66,6 +82,7 @@ class Swept:
     sides: dict[Place, PreActivations]
     dense: dict[Place, list[Tensor]]
     contributions: dict[Place, dict[str, Contribution]] = field(default_factory=dict)
+    terms: dict[Place, dict[str, Tensor]] = field(default_factory=dict)
 
     def inputs(self, place: Place) -> Tensor:
         """Return the layer's input on the whole axis."""
@@ -110,7 +127,7 @@ class _Collector:
         if key not in self.parts:
             tape = self.track.tapes(*place)[segment]
             axis = tape.axis
-            room = Scaled.empty(axis.steps, axis.batch, value.shape[-1], tape.hidden)
+            room = Scaled.room(axis.steps, axis.batch, value.shape[-1], tape.hidden)
             self.parts[key] = room
         self.parts[key].write(chunk.start, chunk.stop, value[:, 0])
 
@@ -152,11 +169,29 @@ def swept(track: Track) -> Swept:
         if (cell := kept.joined("cell", place)) is not None:
             result.cell[place] = cell
         tape = track.tapes(*place)[0]
-        result.contributions[place] = contributions_of(
-            tape.weights, result.inputs(place), result.previous(place),
-            result.sides[place].of_input, result.sides[place].of_state,
-        )  # fmt: skip
+        sides, factors = result.sides[place], (result.inputs(place), result.previous(place))
+        found = kept_contributions(
+            tape.weights, *factors, sides.input_blocks(), sides.state_blocks()
+        )
+        if found is None:
+            found = contributions_of(tape.weights, *factors, sides.of_input, sides.of_state)
+        result.contributions[place] = found
+        if tape.extension is not None:
+            _extend(result, place)
     return result
+
+
+def _extend(result: Swept, place: Place) -> None:
+    """Add what a layer of our own has beside torch's cell to the contributions."""
+    tape, found = result.track.tapes(*place)[0], result.contributions[place]
+    assert tape.extension is not None
+    if tape.extension.mirrored:
+        sides, name = result.sides[place], tape.weights.names[1]
+        found[name] = mirrored_contribution(sides.of_state, result.previous(place))
+    result.terms[place] = learned_terms(
+        result.track, place, result.hidden[place], result.cell.get(place)
+    )
+    found.update({name: summed(terms) for name, terms in result.terms[place].items()})
 
 
 def layer_flows(
@@ -223,6 +258,7 @@ def _layer_flow(
         field: {weight: values[weight] for weight in contributions}
         for field, values in checked.items()
     }
+    saturated, dead = saturated_and_dead(tapes)
     nan_beyond = torch.where(exists, per_sample, torch.nan)[:longest]
     return LayerFlow(
         name=name,
@@ -236,8 +272,8 @@ def _layer_flow(
         per_sample=_array(nan_beyond),
         contributions={key: _array(value.norms[:longest]) for key, value in contributions.items()},
         shares={key: _array(value.shares[:longest]) for key, value in contributions.items()},
-        saturation=_array(saturation_of(tapes)),
-        dead=dead_units(tapes).cpu().numpy(),
+        saturation=_array(saturated),
+        dead=dead.cpu().numpy(),
         gates=gates_of(track, place),
         detached_steps=track.steps_after(Link.DETACHED),
         transformed_steps=track.steps_after(Link.TRANSFORMED),
@@ -266,6 +302,8 @@ def _tensors(result: Swept, place: Place, exists: Tensor, longest: int) -> Layer
         return values[:longest].cpu().numpy()
 
     last = result.sides[place].recurrent_last
+    tape = result.track.tapes(*place)[0]
+    mirrored = tape.extension is not None and tape.extension.mirrored
     return LayerTensors(
         hidden=result.hidden[place].record(longest, exists),
         cell=result.cell[place].record(longest, exists) if place in result.cell else None,
@@ -273,4 +311,6 @@ def _tensors(result: Swept, place: Place, exists: Tensor, longest: int) -> Layer
         recurrent_last=None if last is None else last.record(longest, exists),
         inputs=told(result.inputs(place)),
         previous=told(result.previous(place)),
+        terms={name: _array(value) for name, value in result.terms.get(place, {}).items()},
+        mirrored=tape.weights.names[1] if mirrored else "",
     )

@@ -13,7 +13,9 @@ from gradreach.flow.assemble import Swept
 from gradreach.flow.norms import total_norm
 from gradreach.flow.sweep import Arriving, LossInjection, sweep
 from gradreach.flow.track import Track
-from gradreach.kernels.equations import equations_of
+from gradreach.kernels.equations import equations_for
+from gradreach.kernels.extended_opinion import extended_gradients, extended_step_gradients
+from gradreach.kernels.native.rows import distance
 from gradreach.kernels.reverse_scan import Chunk, StateFlow
 from gradreach.kernels.tape import LayerWeights
 from gradreach.kernels.widened import widened_gradients
@@ -52,9 +54,16 @@ class Closure:
 
 def relative_error(found: Tensor, expected: Tensor) -> float:
     """Return ‖found - expected‖/‖expected‖ (0 where both are 0, infinite where one is)."""
+    apart = distance(found, expected)
+    if apart is not None:
+        difference = torch.tensor(apart, dtype=torch.float64)
+        return _quotient(difference, total_norm(expected))
     pairs = zip(torch.split(found, ROWS), torch.split(expected, ROWS), strict=True)
     difference = total_norm(torch.stack([total_norm(a - b.double()) for a, b in pairs]))
-    norm = total_norm(expected)
+    return _quotient(difference, total_norm(expected))
+
+
+def _quotient(difference: Tensor, norm: Tensor) -> float:
     if float(norm) == 0.0:
         return 0.0 if float(difference) == 0.0 else float("inf")
     return float(difference / norm)
@@ -72,7 +81,7 @@ def check_closure(results: list[Swept], gradients: dict[int, Tensor | None]) -> 
     tensors: dict[str, Tensor] = {}
     for result in results:
         for place, contributions in result.contributions.items():
-            tensors |= dict(result.track.tapes(*place)[0].weights.named())
+            tensors |= result.track.tapes(*place)[0].parameters()
             for name, contribution in contributions.items():
                 own = contribution.total
                 sums[name] = sums[name] + own if name in sums else own
@@ -119,8 +128,11 @@ def _widened(track: Track, sums: dict[str, Tensor]) -> None:
     def sink(layer: int, direction: int, segment: int, chunk: Chunk) -> None:
         if chunk.start == 0:  # the last chunk of a segment: all its arrivals are known
             tape = track.tapes(layer, direction)[segment]
-            gradients = widened_gradients(tape, arrived[-1][segment], recording.ends[segment])[1]
-            _add(sums, tape.weights, gradients)
+            arriving, end = arrived[-1][segment], recording.ends[segment]
+            if tape.extension is not None:
+                _add_named(sums, extended_gradients(tape, arriving, end))
+                return
+            _add(sums, tape.weights, widened_gradients(tape, arriving, end)[1])
 
     sweep(track, recording, sink, observe)
 
@@ -142,6 +154,9 @@ class _Recording(LossInjection):
 def _stepwise(result: Swept, sums: dict[str, Tensor]) -> None:
     """Add the gradients of torch's cell, run once on all steps as one batch."""
     tape = result.track.tapes(0, 0)[0]
+    if tape.extension is not None:
+        _add_named(sums, _extended_steps(result))
+        return
     learned = [weight.detach().clone().requires_grad_() for _, weight in tape.weights.named()]
     biases: Sequence[Tensor | None] = learned[2:] or [None, None]
     dtype = tape.hidden.dtype
@@ -150,11 +165,7 @@ def _stepwise(result: Swept, sums: dict[str, Tensor]) -> None:
     state: Any = tape.previous.flatten(0, 1)
     if tape.kind == "lstm":
         assert tape.previous_cell is not None
-        local = equations_of("lstm").coefficients(tape, 0, tape.axis.steps).cell_from_hidden
-        assert local is not None
-        # The cell adds the path through h itself: hand it what reaches c directly.
-        cell = result.cell[0, 0].read(0, tape.axis.steps).flatten(0, 1)
-        gradients.append(cell - hidden * local.flatten(0, 1))
+        gradients.append(_cell_alone(result).flatten(0, 1))
         state = (state, tape.previous_cell.flatten(0, 1))
     with torch.enable_grad():
         found = CELLS[tape.kind](tape.inputs.flatten(0, 1), state, *learned[:2], *biases)
@@ -164,6 +175,27 @@ def _stepwise(result: Swept, sums: dict[str, Tensor]) -> None:
         tape.weights,
         torch.autograd.grad(outputs, learned, [gradient.to(dtype) for gradient in gradients]),
     )
+
+
+def _extended_steps(result: Swept) -> dict[str, Tensor]:
+    tape = result.track.tapes(0, 0)[0]
+    hidden = result.hidden[0, 0].read(0, tape.axis.steps)
+    return extended_step_gradients(
+        tape, hidden, _cell_alone(result) if tape.kind == "lstm" else None
+    )
+
+
+def _cell_alone(result: Swept) -> Tensor:
+    """Return what reaches each c directly: the cell adds the path through h itself."""
+    tape, steps = result.track.tapes(0, 0)[0], result.track.steps
+    local = equations_for(tape).coefficients(tape, 0, steps).cell_from_hidden
+    assert local is not None
+    return result.cell[0, 0].read(0, steps) - result.hidden[0, 0].read(0, steps) * local
+
+
+def _add_named(sums: dict[str, Tensor], gradients: dict[str, Tensor]) -> None:
+    for name, gradient in gradients.items():
+        sums[name] = sums.get(name, 0) + gradient
 
 
 def _add(sums: dict[str, Tensor], weights: LayerWeights, gradients: Sequence[Tensor]) -> None:

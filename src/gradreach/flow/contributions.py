@@ -10,10 +10,13 @@ from torch import Tensor
 
 from gradreach.flow.norms import scaled_norm, total_norm
 from gradreach.flow.stretches import stretches
+from gradreach.kernels.native.terms import Block, add_along, weight_terms
 from gradreach.kernels.tape import LayerWeights
 
-__all__ = ["Contribution", "contributions_of"]
+__all__ = ["Contribution", "contributions_of", "kept_contributions"]
 
+SMALL = 1e-12  # of a float32 sum: what is smaller than its largest entry by that much is lost
+ROUNDED = 1e-6  # of ‖Σc‖²: what products of float32 numbers may be off by, ten times their rounding
 SAFE = 1e-100  # its square is a normal float64, and so is that of its inverse
 
 
@@ -58,8 +61,85 @@ def contributions_of(
     return dict(zip(weights.names, found, strict=True))
 
 
+def kept_contributions(
+    weights: LayerWeights, inputs: Tensor, previous: Tensor, input_side: list[Block],
+    recurrent_side: list[Block],
+) -> dict[str, Contribution] | None:  # fmt: skip
+    """Return :func:`contributions_of` from gradients as they are kept, in the compiled core.
+
+    ``None`` where the core does not take them.
+
+    Args:
+        input_side: Pre-activation gradient as W_ih sees it, in blocks of columns;
+            ``recurrent_side`` as W_hh does.
+
+    Cost:
+        For each weight one float64 product as large as its gradient, in which the norms ride
+        along, and one in the user's dtype for the shares.
+    """
+    found: list[Contribution] = []
+    sums: list[Tensor] = []
+    for blocks, values in ((input_side, inputs), (recurrent_side, previous)):
+        own = _kept_weight(blocks, values)
+        if own is None:
+            return None
+        found.append(own[0])
+        sums.append(own[1])
+    if weights.input_bias is not None:
+        of_input = _bias_terms(sums[0])
+        found += [of_input, _bias_terms(sums[1]) if len(recurrent_side) > 1 else of_input]
+    return dict(zip(weights.names, found, strict=True))
+
+
+def _kept_weight(blocks: list[Block], values: Tensor) -> tuple[Contribution, Tensor] | None:
+    """Return a weight's contribution and the terms of its bias, ``(T, G·H)``."""
+    rows = sum(block.values.shape[-1] for block in blocks)
+    total = torch.zeros(rows, values.shape[-1], dtype=torch.float64, device=values.device)
+    parts = []
+    for block, own in zip(blocks, _rows_of(total, blocks), strict=True):
+        terms = weight_terms(block, values, own)
+        if terms is None:
+            return None
+        parts.append(terms)
+    kept, peak = total.to(values.dtype), _peak(total)
+    # In the user's dtype, as the gradients are kept, and in a size whose products it can hold.
+    usual = not peak > 0 or SMALL < peak < 1 / SMALL
+    peak = 1.0 if usual else peak
+    direction = kept if usual else total.div(peak).to(values.dtype)
+    norm = total_norm(total) / peak
+    exact = norm * norm * peak
+    along = _along(blocks, values, direction)
+    square = along.sum() if values.dtype == torch.float32 else exact
+    # ‖Σc‖² of float32 is taken from the products themselves, whose rounding, as large as that of
+    # the gradients that are kept, would else be seen in the sum of the shares. Where the terms
+    # all but cancel, that rounding is no longer small: there the products are of float64 numbers.
+    if values.dtype == torch.float32 and not abs(square - exact) <= ROUNDED * exact:
+        wide = [Block(block.values.double(), block.scales) for block in blocks]
+        along, square = _along(wide, values.double(), total / peak), exact
+    norms = parts[0].norms if len(parts) == 1 else torch.hypot(parts[0].norms, parts[1].norms)
+    sums = [part.sums for part in parts]
+    found = Contribution(kept, norms, along / square)
+    return found, sums[0] if len(sums) == 1 else torch.cat(sums, -1)
+
+
+def _along(blocks: list[Block], values: Tensor, direction: Tensor) -> Tensor:
+    """Return ⟨c_k, direction⟩ of every step, float64."""
+    along = torch.zeros(len(values), dtype=torch.float64, device=values.device)
+    for block, own in zip(blocks, _rows_of(direction, blocks), strict=True):
+        add_along(block, values, own, along)
+    return along
+
+
+def _rows_of(weight: Tensor, blocks: list[Block]) -> list[Tensor]:
+    return list(torch.split(weight, [block.values.shape[-1] for block in blocks]))
+
+
 def _bias(delta: Steps, steps: int) -> Contribution:
-    terms = torch.cat([delta(start, stop).sum(1) for start, stop in stretches(steps)])  # (T, G·H)
+    return _bias_terms(torch.cat([delta(start, stop).sum(1) for start, stop in stretches(steps)]))
+
+
+def _bias_terms(terms: Tensor) -> Contribution:
+    """Return a bias's contribution from its terms, ``(T, G·H)``."""
     total = terms.sum(0)
     return Contribution(total, scaled_norm(terms), _shares(terms @ _comparable(total), total))
 

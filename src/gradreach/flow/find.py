@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from gradreach.flow.sources.fused import why_blind
+from gradreach.kernels.tape import ReplayableCell
 from gradreach.records import BlindSpot
 
 __all__ = ["Found", "class_name", "find_recurrent"]
@@ -61,7 +62,9 @@ def find_recurrent(model: nn.Module) -> Found:
             reason = why_blind(module)
         elif isinstance(module, nn.RNNCell | nn.GRUCell | nn.LSTMCell):
             reason = None
-            if is_parametrized(module):
+            if isinstance(module, ReplayableCell):
+                reason = module.why_not_replayable()
+            elif is_parametrized(module):
                 reason = "reading a parametrized cell's weights would run the parametrization again"
         else:
             continue

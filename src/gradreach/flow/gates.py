@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from gradreach.flow.track import Track
-from gradreach.kernels.equations import equations_of
+from gradreach.kernels.equations import equations_for
+from gradreach.kernels.native.rows import unit_sums
 from gradreach.records import Gate
 
 __all__ = ["gates_of"]
@@ -22,8 +23,13 @@ def gates_of(track: Track, place: tuple[int, int]) -> dict[str, Gate]:
     count = valid.sum(1).double()
     longest = int((count > 0).sum())
     gates = {}
-    for name in equations_of(track.kind).gates:
+    for name in equations_for(tapes[0]).gates:
         values = track.joined([tape.activations[name] for tape in tapes])
+        if (sums := unit_sums(values, track.lengths())) is not None:
+            mean = sums.per_step / values.shape[-1] / count
+            per_unit = sums.per_unit / count.sum()
+            gates[name] = Gate(per_unit.numpy(), mean[:longest].numpy())
+            continue
         kept = torch.where(valid[..., None], values, 0.0)
         per_unit = kept.sum((0, 1), dtype=torch.float64) / count.sum()
         per_step = kept.mean(2, dtype=torch.float64).sum(1) / count

@@ -8,6 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from gradreach.errors import NotMeasurableError
 from gradreach.flow.conditions import conditions_of
 from gradreach.flow.jacobian import jacobian_summary
 from gradreach.flow.jacobian_cost import jacobian_cost
@@ -43,7 +44,7 @@ class KeptStates:
     def rows(self) -> Tensor:
         """Rows of the batch without NaN or infinity."""
         tape, valid = self.tape, self.tape.axis.valid
-        if not all(bool(weight.isfinite().all()) for _, weight in tape.weights.named()):
+        if not all(bool(weight.isfinite().all()) for weight in tape.parameters().values()):
             return torch.zeros(0, dtype=torch.int64)
         fine = torch.ones(tape.axis.batch, dtype=torch.bool)
         for values in (tape.inputs, tape.previous, tape.hidden, tape.previous_cell, tape.cell):
@@ -54,6 +55,7 @@ class KeptStates:
     @torch.no_grad()
     def jacobian(self, *, sequences: int = 4) -> JacobianSummary:
         """Return the singular values of the step Jacobians and of their product."""
+        self._refuse("jacobian")
         return jacobian_summary(self.tape, self.rows, _positive("sequences", sequences))
 
     @torch.no_grad()
@@ -62,22 +64,41 @@ class KeptStates:
         if exponents is not None:
             _positive("exponents", exponents)
         wanted = _positive("sequences", sequences)
+        self._refuse("lyapunov")
         return lyapunov_spectrum(self.tape, self.rows, wanted, exponents)
 
     @torch.no_grad()
     def sensitivity(self, *, tangents: int = 16, sequences: int = 4) -> StateSensitivity:
         """Return how strongly the states depend on the recurrent weights."""
         wanted = _positive("sequences", sequences)
+        self._refuse("sensitivity")
+        extension = self.tape.extension
+        if extension is not None and extension.mirrored:
+            raise NotMeasurableError(
+                "layer.sensitivity: the recurrence uses W - Wᵀ - γI, in which one entry of W "
+                "moves two of the matrix: not measured; read layer.contributions"
+            )
         return state_sensitivity(self.tape, self.rows, wanted, _positive("tangents", tangents))
 
     @torch.no_grad()
     def conditions(self) -> Conditions:
         """Return what follows from the weights alone, and what the data say."""
+        self._refuse("conditions")
+        extension = self.tape.extension
+        if extension is not None and (reason := extension.why_no_conditions()) is not None:
+            raise NotMeasurableError(f"layer.conditions: {reason}")
         return conditions_of(self.tape, self.rows)
 
     def cost(self) -> JacobianCost:
         """Return what the others would cost with their defaults."""
         return jacobian_cost(self.tape)
+
+    def _refuse(self, wanted: str) -> None:
+        """Refuse what a state that is not Markov in h_{t-1} has not got."""
+        extension = self.tape.extension
+        reason = None if extension is None else extension.why_not_markov()
+        if reason is not None:
+            raise NotMeasurableError(f"layer.{wanted}: {reason}")
 
 
 def kept_states(track: Track, place: tuple[int, int]) -> KeptStates:
@@ -122,13 +143,14 @@ def kept_states(track: Track, place: tuple[int, int]) -> KeptStates:
             cell=whole("cell"),
             cuts=frozenset(track.steps_after(Link.TRANSFORMED)),
             activations=activations,
+            extension=None if first.extension is None else first.extension.moved(_copied),
         )
     )
 
 
 def _snapshot(weights: LayerWeights) -> LayerWeights:
     def copy(weight: Tensor | None) -> Tensor | None:
-        return None if weight is None else weight.detach().clone().cpu()
+        return None if weight is None else _copied(weight)
 
     own = [copy(weight) for weight in (weights.input, weights.recurrent)]
     assert own[0] is not None
@@ -136,6 +158,10 @@ def _snapshot(weights: LayerWeights) -> LayerWeights:
     return LayerWeights(
         own[0], own[1], copy(weights.input_bias), copy(weights.recurrent_bias), weights.names
     )
+
+
+def _copied(weight: Tensor) -> Tensor:
+    return weight.detach().clone().cpu()
 
 
 def _positive(name: str, value: int) -> int:

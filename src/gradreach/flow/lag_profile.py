@@ -10,7 +10,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from gradreach.flow.norms import state_norm
+from gradreach.flow.norms import scaled_norm, state_norm
 from gradreach.flow.sources.links import Link
 from gradreach.flow.sweep import final_gradients, sweep, sweep_layer
 from gradreach.flow.track import Track
@@ -42,7 +42,7 @@ def loss_steps(track: Track) -> list[Probe]:
         entered = torch.zeros(steps, dtype=torch.bool, device=axis.lengths.device)  # by ``back``
         for gradient in (segment.output, segment.cell_output):
             if gradient is not None:
-                touched = (gradient != 0).any(-1) | gradient.isnan().any(-1)  # (T, B)
+                touched = scaled_norm(gradient) != 0  # (T, B); true of NaN
                 entered |= axis.turned(touched, reverse=True).any(1)
         layers = range(track.layers)
         if any(_arrives(track, place, layer, 0) for layer in layers):

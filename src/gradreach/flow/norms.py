@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gradreach.kernels.native.rows import distance, row_norms
+
 __all__ = ["scaled_norm", "state_norm", "total_norm"]
 
 BLOCK = 2**15  # numbers widened at once
@@ -21,6 +23,8 @@ def scaled_norm(values: Tensor, dim: int | tuple[int, ...] = -1) -> Tensor:
         >>> float(scaled_norm(torch.full((4,), 1e-200, dtype=torch.float64)))
         2e-200
     """
+    if dim in (-1, values.ndim - 1) and (native := row_norms(values)) is not None:
+        return native
     # Long sequences are taken in stretches: the float64 copies of all steps at once would be
     # several times the size of what a training step itself keeps.
     if values.numel() > BLOCK and values.ndim > 1 and dim in (-1, values.ndim - 1):
@@ -45,7 +49,7 @@ def state_norm(hidden: Tensor, cell: Tensor | None) -> Tensor:
         5.0
     """
     norms = scaled_norm(hidden)
-    return norms if cell is None else scaled_norm(torch.stack([norms, scaled_norm(cell)], -1))
+    return norms if cell is None else torch.hypot(norms, scaled_norm(cell))
 
 
 def total_norm(values: Tensor) -> Tensor:
@@ -57,5 +61,7 @@ def total_norm(values: Tensor) -> Tensor:
     """
     if not values.numel():
         return torch.zeros((), dtype=torch.float64, device=values.device)
+    if (native := distance(values, None)) is not None:
+        return torch.tensor(native, dtype=torch.float64)
     parts = [_norm(part, 0) for part in torch.split(values.reshape(-1), BLOCK)]
     return _norm(torch.stack(parts), 0)

@@ -43,15 +43,24 @@ def constant_tails(track: Track) -> Tails:
     lengths = track.lengths()
     steps = torch.arange(len(inputs), device=inputs.device)[:, None]
     last = inputs.gather(0, (lengths - 1).clamp(min=0)[None, :, None].expand_as(inputs[:1]))
+    entering = _entering(track, lengths)
+    total = float(entering.sum())
+    if not _any_tail(inputs, last, lengths):
+        nan = float("nan")
+        return Tails(lengths.clone(), 0.0 if total > 0 else nan, nan, nan)
     same = (inputs == last).all(-1) & (steps < lengths)  # (T, B)
     changed = (~same & (steps < lengths)).long() * (steps + 1)
     start = changed.amax(0)  # one after the last step that differs from the end
     starts = torch.where(lengths - start >= 2, start, lengths)
-    entering = _entering(track, lengths)
     inside = entering[(steps >= starts) & (steps < lengths)].sum()
-    total = float(entering.sum())
     share = float(inside) / total if total != 0 else float("nan")
     return Tails(starts, share, *_commonest(inputs, last[0], starts, lengths))
+
+
+def _any_tail(inputs: Tensor, last: Tensor, lengths: Tensor) -> bool:
+    """Whether some sequence's last two steps are equal: a glance that mostly settles it."""
+    before = inputs.gather(0, (lengths - 2).clamp(min=0)[None, :, None].expand_as(inputs[:1]))
+    return bool(((before == last).all(-1)[0] & (lengths >= 2)).any())
 
 
 def _commonest(

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gradreach.kernels.native.rows import write_scaled
+from gradreach.kernels.native.terms import Block
 from gradreach.records import ScaledArray
 
 __all__ = ["Scaled"]
@@ -27,7 +29,14 @@ class Scaled:
     @classmethod
     def empty(cls, steps: int, batch: int, size: int, like: Tensor) -> Scaled:
         """Return room for ``steps``, in the dtype of ``like``; zeros where nothing is written."""
-        values = like.new_zeros(steps, batch, size)
+        room = cls.room(steps, batch, size, like)
+        room.values.zero_()
+        return room
+
+    @classmethod
+    def room(cls, steps: int, batch: int, size: int, like: Tensor) -> Scaled:
+        """Return room for ``steps`` that are all going to be written."""
+        values = like.new_empty(steps, batch, size)
         if like.dtype == torch.float64:
             return cls(values, None)
         return cls(values, torch.ones(steps, batch, dtype=torch.float64, device=like.device))
@@ -36,6 +45,8 @@ class Scaled:
         """Keep steps ``start … stop-1``, ``(K, B, F)`` float64."""
         if self.scales is None:
             self.values[start:stop] = part
+            return
+        if write_scaled(part, self.values[start:stop], self.scales[start:stop]):
             return
         peak = part.abs().amax(-1)
         scale = torch.where((peak > 0) & peak.isfinite(), peak, 1.0)
@@ -46,6 +57,10 @@ class Scaled:
         """Return steps ``start … stop-1`` as float64."""
         part = self.values[start:stop].double()
         return part if self.scales is None else part * self.scales[start:stop, :, None]
+
+    def block(self) -> Block:
+        """Return the numbers as they are kept, without a copy."""
+        return Block(self.values, self.scales)
 
     def joined(self, others: list[Scaled], join: Callable[[list[Tensor]], Tensor]) -> Scaled:
         """Return this and other stretches of time as one."""

@@ -34,7 +34,7 @@ __all__ = [
 
 # Per segment, what arrives at a layer's output: a function of (start, stop).
 Arriving = Sequence[Callable[[int, int], Tensor] | None]
-# Called with (layer, direction, segment, chunk).
+# Called with (layer, direction, segment, chunk); it keeps no tensor of the chunk.
 Sink = Callable[[int, int, int, Chunk], None]
 # Called with (layer, direction, what arrives).
 Observer = Callable[[int, int, Arriving], None]
@@ -169,7 +169,7 @@ def sweep_layer(
                 turned.add(chunk)
             sink(layer, direction, place, chunk)
 
-        flow = reverse_scan(tape, arrivals, collect)
+        flow = reverse_scan(tape, arrivals, collect, passing=True)
         if turned is not None:
             turned.finish()
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from gradreach.kernels.equations import Coefficients, equations_of
+from gradreach.kernels.equations import Coefficients, equations_for
+from gradreach.kernels.extension import Extension
 from gradreach.kernels.tape import Tape
 
 __all__ = ["Jacobians", "jacobians_of", "rows_of"]
@@ -165,20 +166,33 @@ def jacobians_of(tape: Tape, start: int, stop: int) -> Jacobians:
     of the pre-activation: 1 - h² is 0 from |a| = 19 on (9 in float32), and a single such zero
     would make the smallest singular value 0 and the last Lyapunov exponent -∞.
     """
-    local = equations_of(tape.kind).coefficients(tape, start, stop)
+    local = equations_for(tape).coefficients(tape, start, stop)
     if tape.kind == "tanh":
         local = Coefficients(_squared_sech(_pre_activation(tape, start, stop))[:, :, None])
-    weight = tape.weights.recurrent.detach().double()
+    if tape.extension is not None:
+        local = _connected(tape.extension, local)
+    weight = tape.matrix.detach().double()
     return Jacobians(
         weight.view(-1, tape.hidden_size, tape.hidden_size), local.recurrent, local.carry,
         local.cell_from_hidden,
     )  # fmt: skip
 
 
+def _connected(extension: Extension, local: Coefficients) -> Coefficients:
+    """Add scale and residual to a simple cell's derivatives; gated cells have neither."""
+    assert extension.why_not_markov() is None
+    numbers, recurrent, carry = extension.numbers, local.recurrent, local.carry
+    if numbers.scale is not None:
+        recurrent = recurrent * numbers.scale.detach().double()
+    if numbers.carries is not None:
+        carry = numbers.carries.detach().double()[0].expand(recurrent[:, :, 0].shape)
+    return replace(local, recurrent=recurrent, carry=carry)
+
+
 def _pre_activation(tape: Tape, start: int, stop: int) -> Tensor:
     weights = tape.weights
     total = tape.inputs[start:stop].double() @ weights.input.detach().double().T
-    total += tape.previous[start:stop].double() @ weights.recurrent.detach().double().T
+    total += tape.previous[start:stop].double() @ tape.matrix.detach().double().T
     for bias in (weights.input_bias, weights.recurrent_bias):
         if bias is not None:
             total += bias.detach().double()

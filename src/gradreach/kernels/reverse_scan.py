@@ -2,6 +2,9 @@
 
 A reverse pass in float32 loses the tail: of a contracting RNN at T = 300 it returns
 exactly 0 at 126 steps. In float64 the same pass keeps every step down to 1e-308.
+
+The compiled core runs it where it can; the plain torch of `plain_scan` is the same in readable
+form, the fallback, and what the core is tested against.
 """
 
 from __future__ import annotations
@@ -13,11 +16,15 @@ import torch
 from torch import Tensor
 
 from gradreach.kernels.equations import Coefficients, equations_of
+from gradreach.kernels.native.scan import NativeScan, Rooms, room
 from gradreach.kernels.tape import Tape
 
-__all__ = ["Arrivals", "Chunk", "StateFlow", "reverse_scan", "unexplained"]
+__all__ = ["Arrivals", "Chunk", "StateFlow", "plain_scan", "reverse_scan", "unexplained"]
 
 CHUNK = 32  # steps whose local derivatives are in memory at once
+# Bytes of pre-activation gradient in a stretch of the core: a call costs some tens of
+# microseconds, and what a core's own cache holds costs least.
+STRETCH = 2**20
 
 # Relative error a backward pass of a few hundred steps leaves in a state gradient: about
 # √T·ε in practice; the bounds leave a factor of some tens for ill-conditioned steps.
@@ -83,13 +90,16 @@ class Chunk:
     outside_cell: Tensor | None = None
 
 
-def reverse_scan(tape: Tape, arrivals: Arrivals, sink: Callable[[Chunk], None]) -> StateFlow:
+def reverse_scan(
+    tape: Tape, arrivals: Arrivals, sink: Callable[[Chunk], None], *, passing: bool = False
+) -> StateFlow:
     """Run one tape backwards in float64.
 
     Args:
         tape: The recorded layer, with its activations recomputed.
         arrivals: Gradient from outside.
         sink: Called with each chunk of steps, the last chunk first.
+        passing: The sink keeps no tensor of a chunk: the next one may lie in the same memory.
 
     Returns:
         The flow into the initial state.
@@ -97,6 +107,46 @@ def reverse_scan(tape: Tape, arrivals: Arrivals, sink: Callable[[Chunk], None]) 
     Cost:
         One float64 product ``(P·B, G·H) × (G·H, H)`` a step; memory is ``CHUNK`` steps.
     """
+    if tape.extension is not None:
+        # Here, not above: it is made of what this module defines.
+        from gradreach.kernels.connected_scan import connected_scan
+
+        return connected_scan(tape, arrivals, sink)
+    noise = ROUNDING[tape.hidden.dtype]
+    native = NativeScan.of(tape, arrivals.end.hidden.shape[0], noise, LOST[noise])
+    if native is None or tape.hidden.device != arrivals.end.hidden.device:
+        return plain_scan(tape, arrivals, sink)
+    return _native_scan(native, tape, arrivals, sink, passing)
+
+
+def _native_scan(
+    native: NativeScan, tape: Tape, arrivals: Arrivals, sink: Callable[[Chunk], None], passing: bool
+) -> StateFlow:
+    """Run :func:`plain_scan` in the compiled core, one stretch of steps a call."""
+    rows = arrivals.end.hidden.shape[0]
+    flow = StateFlow.zeros(tape, rows)
+    native.bind(flow.hidden, flow.cell, (arrivals.end.hidden, arrivals.end.cell))
+    step = rows * tape.axis.batch * tape.weights.recurrent.shape[0] * 8
+    size = min(max(4, STRETCH // max(step, 1)), 4 * CHUNK, tape.axis.steps)
+    rooms: Rooms = {}
+    for start in reversed(range(0, tape.axis.steps, size)):
+        stop = min(start + size, tape.axis.steps)
+        rooms = rooms if passing else {}
+        hidden = _laid_out(arrivals.output, tape, start, stop, rows, rooms, "hidden")
+        cell = None
+        if flow.cell is not None:
+            cell = _laid_out(arrivals.cell, tape, start, stop, rows, rooms, "cell")
+        outside = torch.empty_like(hidden) if arrivals.total else None
+        outside_cell = torch.empty_like(cell) if arrivals.total and cell is not None else None
+        recurrent_side, input_side = native.run(
+            start, hidden, cell, outside=outside, outside_cell=outside_cell, rooms=rooms
+        )
+        sink(Chunk(start, stop, hidden, cell, recurrent_side, input_side, outside, outside_cell))
+    return flow
+
+
+def plain_scan(tape: Tape, arrivals: Arrivals, sink: Callable[[Chunk], None]) -> StateFlow:
+    """Run one tape backwards in plain torch operations; as :func:`reverse_scan`."""
     weight = tape.weights.recurrent.detach().double()
     rows = arrivals.end.hidden.shape[0]
     flow, ends = StateFlow.zeros(tape, rows), tape.axis.ends()
@@ -156,12 +206,13 @@ def unexplained(total: Tensor, flow: Tensor, noise: float) -> Tensor:
 
 
 def _laid_out(
-    arriving: Callable[[int, int], Tensor] | None, tape: Tape, start: int, stop: int, rows: int
-) -> Tensor:
+    arriving: Callable[[int, int], Tensor] | None, tape: Tape, start: int, stop: int, rows: int,
+    rooms: Rooms | None = None, name: str = "",
+) -> Tensor:  # fmt: skip
     """Return a fresh float64 buffer of the chunk, filled with what arrives from outside."""
     shape = (stop - start, rows, *tape.hidden.shape[1:])
-    buffer = torch.zeros(shape, dtype=torch.float64, device=tape.hidden.device)
-    return buffer if arriving is None else buffer.copy_(arriving(start, stop))
+    buffer = room(rooms, name, shape, tape.hidden)
+    return buffer.zero_() if arriving is None else buffer.copy_(arriving(start, stop))
 
 
 def _add_ends(flow: StateFlow, end: StateFlow, rows: Tensor) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
+from gradreach.kernels.extension import Extension
 from gradreach.kernels.time_axis import TimeAxis
 
-__all__ = ["LayerWeights", "Replay", "Replayable", "Tape"]
+__all__ = ["LayerWeights", "Replay", "Replayable", "ReplayableCell", "Tape"]
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,11 @@ class Tape:
         inputs: ``(T, B, I)``. previous, hidden, previous_cell, cell: ``(T, B, H)``.
 
     Args:
-        kind: ``"tanh"``, ``"relu"``, ``"gru"`` or ``"lstm"``.
+        kind: ``"gru"``, ``"lstm"``, or the activation of a simple cell: ``"tanh"``, ``"relu"``.
+        weights: The layer's parameters.
         previous: State that enters each step; ``hidden`` the one that leaves it.
         cuts: Steps whose entering state is not connected to the step before it.
+        extension: What a layer of our own adds to torch's equations.
     """
 
     kind: str
@@ -60,11 +64,33 @@ class Tape:
     cell: Tensor | None = None
     cuts: frozenset[int] = frozenset()
     activations: dict[str, Tensor] = field(default_factory=dict)
+    extension: Extension | None = None
 
     @property
     def hidden_size(self) -> int:
         """Units of the layer."""
         return self.hidden.shape[-1]
+
+    @property
+    def matrix(self) -> Tensor:
+        """The matrix that the recurrence multiplies with: W_hh, or what is made of it."""
+        own = self.extension
+        return self.weights.recurrent if own is None else own.numbers.recurrent
+
+    def parameters(self) -> dict[str, Tensor]:
+        """Return all parameters by name, torch's first."""
+        extra = () if self.extension is None else self.extension.learned
+        return dict(self.weights.named()) | {own.name: own.parameter for own in extra}
+
+    def lagged(self, skip: int) -> Tensor:
+        """Return the states that a skip of ``skip`` steps brings to each step, ``(T, B, H)``."""
+        if skip == 1:
+            return self.previous
+        every = 1 if self.extension is None else self.extension.dilation
+        steps, missing = len(self.hidden), (skip - 1) * every
+        begun = self.previous[:every]
+        nothing = self.hidden.new_zeros(missing, *self.hidden.shape[1:])
+        return torch.cat([nothing, begun, self.hidden])[:steps]
 
 
 @dataclass
@@ -91,13 +117,50 @@ class Replayable(Protocol):
     :func:`gradreach.kernels.torch_replay.replay_torch`.
     """
 
-    def replay(self, inputs: Any, state: Any, output: Tensor, rng_state: Tensor | None) -> Replay:
+    def why_not_replayable(self) -> str | None:
+        """Say why calls of this layer cannot be replayed, or ``None`` where they can."""
+        ...
+
+    def used_weights(self) -> list[Tensor]:
+        """Return the parameters that a call uses, in an order of the layer's own."""
+        ...
+
+    def replay(
+        self,
+        weights: list[Tensor],
+        inputs: Any,
+        state: Any,
+        output: Tensor,
+        rng_state: Tensor | None,
+    ) -> Replay:
         """Run the call once more and return its tapes.
 
         Args:
+            weights: What :meth:`used_weights` gave right after the call.
             inputs: The input of the call, a tensor or a ``PackedSequence``.
             state: The initial state given to the call, or ``None``.
             output: Its output sequence (the data, where packed), to compare bits with.
             rng_state: State of the random stream just before the call.
+        """
+        ...
+
+
+@runtime_checkable
+class ReplayableCell(Protocol):
+    """A cell that can say itself what one step of it computes; gradreach's own cells can."""
+
+    def why_not_replayable(self) -> str | None:
+        """Say why steps of this cell cannot be followed, or ``None`` where they can."""
+        ...
+
+    def used_weights(self) -> list[Tensor]:
+        """Return the parameters that a call uses, in an order of the cell's own."""
+        ...
+
+    def tape_parts(self, weights: list[Tensor]) -> tuple[str, LayerWeights, Extension | None]:
+        """Return the kind, the weights and the extension of a tape of this cell.
+
+        Args:
+            weights: What :meth:`used_weights` gave right after the call.
         """
         ...

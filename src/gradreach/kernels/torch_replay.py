@@ -18,7 +18,16 @@ from torch.nn.utils.rnn import PackedSequence
 from gradreach.kernels.tape import LayerWeights, Replay, Tape
 from gradreach.kernels.time_axis import TimeAxis
 
-__all__ = ["initial_state", "layer_weights", "replay_torch", "same_bits"]
+__all__ = [
+    "as_given",
+    "as_padded",
+    "dropout_mask",
+    "initial_state",
+    "layer_weights",
+    "replay_torch",
+    "same_bits",
+    "time_major",
+]
 
 KINDS = {"RNN_TANH": "tanh", "RNN_RELU": "relu", "GRU": "gru", "LSTM": "lstm"}
 KERNELS: dict[str, Callable[..., Any]] = {
@@ -91,7 +100,7 @@ def replay_torch(
     """
     kind = KINDS[module.mode]
     packed = inputs if isinstance(inputs, PackedSequence) else None
-    sequence, axis, batched = _time_major(module, inputs)
+    sequence, axis, batched = time_major(module, inputs)
     states = initial_state(module, state, sequence, axis.batch, batched)
     directions = 2 if module.bidirectional else 1
     generator = None
@@ -107,13 +116,13 @@ def replay_torch(
         tapes.append(_tapes_of(kind, axis, packed, sequence, result, entering, weights))
         mask = None
         if layer + 1 < module.num_layers:
-            mask = _dropout_mask(module, result, generator)
+            mask = dropout_mask(module, result, generator)
             sequence = result if mask is None else result * mask
-        masks.append(mask if mask is None else _as_padded(mask, packed))
-    return Replay(tapes, masks, same_bits(_as_given(module, result, packed, batched), output))
+        masks.append(mask if mask is None else as_padded(mask, packed))
+    return Replay(tapes, masks, same_bits(as_given(module, result, packed, batched), output))
 
 
-def _time_major(module: torch.nn.RNNBase, inputs: Any) -> tuple[Tensor, TimeAxis, bool]:
+def time_major(module: torch.nn.RNNBase, inputs: Any) -> tuple[Tensor, TimeAxis, bool]:
     """Return the input as torch's kernel sees it, its axis, and whether it had a batch."""
     if isinstance(inputs, PackedSequence):
         lengths = torch.zeros(int(inputs.batch_sizes[0]), dtype=torch.int64)
@@ -155,7 +164,7 @@ def _run_layer(
     return output.detach().requires_grad_(output.requires_grad)
 
 
-def _dropout_mask(
+def dropout_mask(
     module: torch.nn.RNNBase, output: Tensor, generator: torch.Generator | None
 ) -> Tensor | None:
     """Draw the mask torch drew between two layers."""
@@ -167,11 +176,12 @@ def _dropout_mask(
     return torch.empty_like(output).bernoulli_(keep, generator=generator).div_(keep).detach()
 
 
-def _as_padded(data: Tensor, packed: PackedSequence | None) -> Tensor:
+def as_padded(data: Tensor, packed: PackedSequence | None) -> Tensor:
+    """Return the data as ``(T, B, …)`` in the user's batch order, zeros beyond the ends."""
     return data.detach() if packed is None else TimeAxis.padded(data.detach(), packed)
 
 
-def _as_given(
+def as_given(
     module: torch.nn.RNNBase, output: Tensor, packed: PackedSequence | None, batched: bool
 ) -> Tensor:
     """Return the time-major output in the layout of the user's call."""
@@ -191,7 +201,7 @@ def _tapes_of(
     entering: tuple[Tensor, ...],
     weights: list[LayerWeights],
 ) -> list[Tape]:
-    inputs, outputs = _as_padded(sequence, packed), _as_padded(output, packed)
+    inputs, outputs = as_padded(sequence, packed), as_padded(output, packed)
     size = weights[0].recurrent.shape[1]
     tapes = []
     for direction, row in enumerate(weights):

@@ -11,9 +11,11 @@ from torch.nn.utils.rnn import PackedSequence
 
 from gradreach.kernels import recurrence
 from gradreach.kernels.recurrence import CellWeights, Norms
+from gradreach.kernels.tape import Replay
 from gradreach.nn.dilation import run_dilated
 from gradreach.nn.precision import converted, precision_of
 from gradreach.nn.remedies import Remedied
+from gradreach.nn.replay import names_of, replay_own, why_not
 
 __all__ = ["RecurrentLayer"]
 
@@ -198,6 +200,25 @@ class RecurrentLayer(Remedied, torch.nn.RNNBase):
         if self._dilations[layer] == 1:
             return recurrence.run(*arguments, norms)
         return run_dilated(*arguments, self._dilations[layer], norms)
+
+    def why_not_replayable(self) -> str | None:
+        """Say why `gradreach.measure` cannot look into this layer, or ``None`` where it can."""
+        return why_not(self)
+
+    def used_weights(self) -> list[Tensor]:
+        """Return all parameters as they stand, layer by layer, those of the remedies too."""
+        return [getattr(self, name) for row in names_of(self) for name in row]
+
+    def replay(
+        self,
+        weights: list[Tensor],
+        inputs: Any,
+        state: Any,
+        output: Tensor,
+        rng_state: Tensor | None,
+    ) -> Replay:
+        """Run a recorded call once more and return its tapes; see `kernels.tape.Replayable`."""
+        return replay_own(self, weights, inputs, state, output, rng_state)
 
     def extra_repr(self) -> str:
         """Return torch's line, and the remedies as they were asked for."""

@@ -9,8 +9,11 @@ from torch import Tensor
 from torch.nn.modules.rnn import RNNCellBase
 
 from gradreach.kernels import reference
+from gradreach.kernels.extension import Extension
+from gradreach.kernels.tape import LayerWeights
 from gradreach.nn.precision import converted, precision_of
 from gradreach.nn.remedies import Remedied
+from gradreach.nn.replay import cell_parts, names_of, why_not
 
 __all__ = ["RecurrentCell"]
 
@@ -60,6 +63,18 @@ class RecurrentCell(Remedied, RNNCellBase):
             after = (after[0].to(result), None if after[1] is None else after[1].to(result))
         parts = tuple(part for part in after if part is not None)
         return self._as_state(parts if batched else tuple(part.squeeze(0) for part in parts))
+
+    def why_not_replayable(self) -> str | None:
+        """Say why `gradreach.measure` cannot look into this cell, or ``None`` where it can."""
+        return why_not(self)
+
+    def used_weights(self) -> list[Tensor]:
+        """Return all parameters as they stand, those of the remedies too."""
+        return [getattr(self, name) for name in names_of(self)[0]]
+
+    def tape_parts(self, weights: list[Tensor]) -> tuple[str, LayerWeights, Extension | None]:
+        """Return what a tape of this cell needs; see `kernels.tape.ReplayableCell`."""
+        return cell_parts(self, weights)
 
     def _check(self, input: Tensor, hx: Any) -> bool:
         """Refuse what torch refuses, in its words; return whether the input has a batch."""

@@ -31,7 +31,7 @@ class GRU(RecurrentLayer, torch.nn.GRU):
         forget_bias: Bias of the gate z that keeps the state: a number, or ``"chrono"``.
         max_lag: For chrono: the longest lag of the task, in steps.
         residual: Refused: the gate z is the residual path.
-        skip, skip_weight, dilation, clip_state_gradient: See `RNN`.
+        skip, skip_weight, dilation, clip_backpropagated_error: See `RNN`.
         recurrent_dropout, zoneout, layer_norm: See `RNN`.
 
     Raises:
@@ -73,7 +73,7 @@ class GRU(RecurrentLayer, torch.nn.GRU):
         skip: int | Sequence[int] | None = None,
         skip_weight: str | float | Sequence[float] = "identity",
         dilation: int | Sequence[int] = 1,
-        clip_state_gradient: float | None = None,
+        clip_backpropagated_error: float | None = None,
         recurrent_dropout: float = 0.0,
         zoneout: float = 0.0,
         layer_norm: bool = False,
@@ -84,7 +84,7 @@ class GRU(RecurrentLayer, torch.nn.GRU):
         refuse_residual(residual, "GRU", "update gate z")
         connections = connections_of(False, skip, skip_weight)
         self._configure(
-            activation_of(nonlinearity, slope), connections, clip_state_gradient, init,
+            activation_of(nonlinearity, slope), connections, clip_backpropagated_error, init,
             forget_bias, max_lag, inside_of("gru", recurrent_dropout, zoneout, layer_norm),
         )  # fmt: skip
         self._dilations = dilations_of(dilation, num_layers)
@@ -99,7 +99,7 @@ class GRUCell(RecurrentCell, torch.nn.GRUCell):
     """`torch.nn.GRUCell` with starting values for its gates.
 
     Args:
-        nonlinearity, slope, init, forget_bias, max_lag, clip_state_gradient: See `GRU`.
+        nonlinearity, slope, init, forget_bias, max_lag, clip_backpropagated_error: See `GRU`.
         residual: Refused: the update gate z is the residual path.
 
     Raises:
@@ -130,11 +130,11 @@ class GRUCell(RecurrentCell, torch.nn.GRUCell):
         forget_bias: ForgetBias | None = None,
         max_lag: float | None = None,
         residual: bool = False,
-        clip_state_gradient: float | None = None,
+        clip_backpropagated_error: float | None = None,
     ) -> None:
         refuse_residual(residual, "GRUCell", "update gate z")
         self._configure(
-            activation_of(nonlinearity, slope), Connections(), clip_state_gradient, init,
+            activation_of(nonlinearity, slope), Connections(), clip_backpropagated_error, init,
             forget_bias, max_lag,
         )  # fmt: skip
         torch.nn.GRUCell.__init__(self, input_size, hidden_size, bias, device=device, dtype=dtype)

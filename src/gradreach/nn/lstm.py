@@ -36,7 +36,7 @@ class LSTM(RecurrentLayer, torch.nn.LSTM):
         forget_bias: Bias of the forget gate: a number, or ``"chrono"``.
         max_lag: For chrono: the longest lag of the task, in steps.
         residual: Refused: the cell state c is the residual path.
-        skip, skip_weight, dilation, clip_state_gradient: See `RNN`; skips join h, not c.
+        skip, skip_weight, dilation, clip_backpropagated_error: See `RNN`; skips join h, not c.
         recurrent_dropout, zoneout, layer_norm: See `RNN`; ``zoneout`` may be a pair, for h and
             c, and ``layer_norm`` normalises c on its way to h, too (``norm_c_l0``,
             ``norm_bias_c_l0``).
@@ -82,7 +82,7 @@ class LSTM(RecurrentLayer, torch.nn.LSTM):
         skip: int | Sequence[int] | None = None,
         skip_weight: str | float | Sequence[float] = "identity",
         dilation: int | Sequence[int] = 1,
-        clip_state_gradient: float | None = None,
+        clip_backpropagated_error: float | None = None,
         recurrent_dropout: float = 0.0,
         zoneout: float | tuple[float, float] = 0.0,
         layer_norm: bool = False,
@@ -90,7 +90,7 @@ class LSTM(RecurrentLayer, torch.nn.LSTM):
         refuse_residual(residual, "LSTM", "cell state c")
         connections = connections_of(False, skip, skip_weight)
         self._configure(
-            activation_of(nonlinearity, slope), connections, clip_state_gradient, init,
+            activation_of(nonlinearity, slope), connections, clip_backpropagated_error, init,
             forget_bias, max_lag, inside_of("lstm", recurrent_dropout, zoneout, layer_norm),
         )  # fmt: skip
         self._dilations = dilations_of(dilation, num_layers)
@@ -111,7 +111,7 @@ class LSTMCell(RecurrentCell, torch.nn.LSTMCell):
     """`torch.nn.LSTMCell` with starting values for its gates.
 
     Args:
-        nonlinearity, slope, init, forget_bias, max_lag, clip_state_gradient: See `LSTM`.
+        nonlinearity, slope, init, forget_bias, max_lag, clip_backpropagated_error: See `LSTM`.
         residual: Refused: the cell state c is the residual path.
 
     Raises:
@@ -143,11 +143,11 @@ class LSTMCell(RecurrentCell, torch.nn.LSTMCell):
         forget_bias: ForgetBias | None = None,
         max_lag: float | None = None,
         residual: bool = False,
-        clip_state_gradient: float | None = None,
+        clip_backpropagated_error: float | None = None,
     ) -> None:
         refuse_residual(residual, "LSTMCell", "cell state c")
         self._configure(
-            activation_of(nonlinearity, slope), Connections(), clip_state_gradient, init,
+            activation_of(nonlinearity, slope), Connections(), clip_backpropagated_error, init,
             forget_bias, max_lag,
         )  # fmt: skip
         torch.nn.LSTMCell.__init__(self, input_size, hidden_size, bias, device=device, dtype=dtype)

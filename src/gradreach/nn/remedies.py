@@ -154,7 +154,11 @@ class Remedied(torch.nn.Module):
         return {name: euler.growth(getattr(self, name)) for name in names}
 
     def _numbers(
-        self, names: list[str], tensors: list[Tensor], dtype: torch.dtype | None
+        self,
+        names: list[str],
+        tensors: list[Tensor],
+        dtype: torch.dtype | None,
+        read: Callable[[str], Tensor] | None = None,
     ) -> CellWeights:
         """Return what the kernels are given of one layer and direction.
 
@@ -162,6 +166,7 @@ class Remedied(torch.nn.Module):
             names: torch's names of the weights.
             tensors: The weights, read once by the caller.
             dtype: Convert to this one; ``None`` to leave all as it is.
+            read: Gives a remedy's parameter by name; the module's own, as it stands, without.
         """
         if dtype is not None:
             tensors = [converted(tensor, dtype) for tensor in tensors]
@@ -170,7 +175,7 @@ class Remedied(torch.nn.Module):
         suffix, connections = suffix_of(names), self._connections
 
         def learned(name: str) -> Tensor:
-            own: Tensor = getattr(self, name + suffix)
+            own: Tensor = getattr(self, name + suffix) if read is None else read(name + suffix)
             return own if dtype is None else converted(own, dtype)
 
         weight = tensors[1]
@@ -198,7 +203,7 @@ class Remedied(torch.nn.Module):
         shown = self._cell.activation.shown() + self._connections.shown()
         shown += self._inside.shown()
         if self._cell.clip is not None:
-            shown.append(f"clip_state_gradient={self._cell.clip}")
+            shown.append(f"clip_backpropagated_error={self._cell.clip}")
         for name in ("init", "forget_bias", "max_lag"):
             value = getattr(self, f"_{name}")
             if value is not None:
@@ -217,7 +222,7 @@ def clip_of(bound: float | None) -> float | None:
         return None
     if not (math.isfinite(bound) and bound > 0):
         raise ValueError(
-            f"clip_state_gradient={bound!r}: expected a number above 0, or None for no bound"
+            f"clip_backpropagated_error={bound!r}: expected a number above 0, or None for no bound"
         )
     return float(bound)
 

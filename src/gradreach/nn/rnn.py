@@ -44,7 +44,7 @@ class RNN(RecurrentLayer, torch.nn.RNN):
         dilation: The recurrence goes from step t-d to step t, in all layers or one d per layer.
             h_0 starts each of the d interleaved sequences, h_n is the state of the last step,
             and lags of ``skip`` count steps of the interleaved sequence.
-        clip_state_gradient: Bound of each entry of the error ∂L/∂a_t as it is propagated back
+        clip_backpropagated_error: Bound of each entry of the error ∂L/∂a_t as it is propagated back
             through the pre-activations of every step. This is not gradient clipping, which
             bounds the finished gradient of the weights: it changes the gradient's direction.
             Runs on the slower reference path.
@@ -95,7 +95,7 @@ class RNN(RecurrentLayer, torch.nn.RNN):
         skip: int | Sequence[int] | None = None,
         skip_weight: str | float | Sequence[float] = "identity",
         dilation: int | Sequence[int] = 1,
-        clip_state_gradient: float | None = None,
+        clip_backpropagated_error: float | None = None,
         recurrent_dropout: float = 0.0,
         zoneout: float = 0.0,
         layer_norm: bool = False,
@@ -106,7 +106,7 @@ class RNN(RecurrentLayer, torch.nn.RNN):
         activation = activation_of(nonlinearity, slope)
         connections = connections_of(residual, skip, skip_weight)
         self._configure(
-            activation, connections, clip_state_gradient, init,
+            activation, connections, clip_backpropagated_error, init,
             inside=inside_of("rnn", recurrent_dropout, zoneout, layer_norm),
         )  # fmt: skip
         self._dilations = dilations_of(dilation, num_layers)
@@ -125,7 +125,7 @@ class RNNCell(RecurrentCell, torch.nn.RNNCell):
     """`torch.nn.RNNCell` with any activation, starting values and a residual connection.
 
     Args:
-        nonlinearity, slope, init, residual, clip_state_gradient: See `RNN`. The learned numbers
+        nonlinearity, slope, init, residual, clip_backpropagated_error: See `RNN`. The learned numbers
             are called ``alpha``, ``beta`` and ``activation_bias``.
 
     Raises:
@@ -154,11 +154,11 @@ class RNNCell(RecurrentCell, torch.nn.RNNCell):
         slope: float | None = None,
         init: Init | None = None,
         residual: Residual = False,
-        clip_state_gradient: float | None = None,
+        clip_backpropagated_error: float | None = None,
     ) -> None:
         activation = activation_of(nonlinearity, slope)
         connections = connections_of(residual, None, "identity")
-        self._configure(activation, connections, clip_state_gradient, init)
+        self._configure(activation, connections, clip_backpropagated_error, init)
         torch.nn.RNNCell.__init__(
             self, input_size, hidden_size, bias, activation.name, device=device, dtype=dtype
         )

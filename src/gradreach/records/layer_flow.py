@@ -40,15 +40,16 @@ class LayerFlow(FromStates):
     Attributes:
         name: ``"rnn.l0"``, ``"rnn.l0_reverse"``; the bare module name for a loop over a cell.
         module: Name of the module in the model.
-        kind: ``"tanh"``, ``"relu"`` (simple RNN), ``"gru"`` or ``"lstm"``; of an own cell the
-            name of its class.
-        source: ``"fused"`` (torch's layer, replayed), ``"cells"`` (a loop over a cell) or
-            ``"inputs"`` (gradient of the inputs only).
+        kind: ``"tanh"``, ``"relu"`` (simple RNN; of gradreach.nn also the other activations),
+            ``"gru"`` or ``"lstm"``; of an own cell the name of its class.
+        source: ``"fused"`` (torch's layer or one of gradreach.nn, replayed), ``"cells"`` (a loop
+            over a cell) or ``"inputs"`` (gradient of the inputs only).
         lengths: ``(B,)`` steps of each sequence.
         state_gradient_norms: ``(T,)`` ‖∂L/∂s_k‖, root mean square over the batch; s is h, or
             (h, c) together for an LSTM.
         per_sample: ``(T, B)`` the same for each sequence.
-        contributions: For each weight ``(T,)``: ‖c_k‖_F of the terms of ∂L/∂W = Σ_k c_k.
+        contributions: For each weight ``(T,)``: ‖c_k‖_F of the terms of ∂L/∂W = Σ_k c_k; W is
+            the parameter, also where the recurrence multiplies with what is made of it.
         shares: For each weight ``(T,)``: ⟨c_k, Σc⟩/‖Σc‖². They sum to 1; NaN where Σc = 0.
         closure_error: For each weight: ‖Σ_k c_k − g‖/‖g‖, g the gradient torch computed.
         closure_reference: What g was: ``"backward"``, or ``"replay"`` (torch's own backward of
@@ -200,13 +201,16 @@ class LayerFlow(FromStates):
         tensors = self._tensors()
         if isinstance(tensors, OwnCellTensors):
             return tensors.term(name, step)
+        if name in tensors.terms:
+            return np.asarray(tensors.terms[name][step])
         from_input = list(self.contributions).index(name) % 2 == 0
         rows = self.lengths > step % self.steps  # beyond its own end a sequence adds nothing
         delta = tensors.side(recurrent=not from_input, step=step)[rows]
         if "bias" in name:
             return np.asarray(delta.sum(0))
         values = tensors.inputs if from_input else tensors.previous
-        return np.asarray(delta.T @ values[step][rows].astype(np.float64))
+        found = delta.T @ values[step][rows].astype(np.float64)
+        return np.asarray(found - found.T if name == tensors.mirrored else found)
 
     def _tensors(self) -> LayerTensors | OwnCellTensors:
         if self.tensors is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -116,7 +116,11 @@ class LayerTensors:
         hidden, cell: ``(T, B, H)``, ∂L/∂h_k and ∂L/∂c_k. input_side, recurrent_side:
         ``(T, B, G·H)``, pre-activation gradients as W_ih and W_hh see them; where they differ
         (GRU), ``recurrent_last`` ``(T, B, H)`` replaces the last block of the input side.
-        inputs ``(T, B, I)``, previous ``(T, B, H)``.
+        inputs ``(T, B, I)``, previous ``(T, B, H)``. terms: of parameters beside torch's,
+        ``(T, *shape)`` by name.
+
+    Args:
+        mirrored: The weight W of a recurrence that uses W - Wᵀ - γI; ``""`` for none.
     """
 
     hidden: ScaledArray
@@ -125,6 +129,8 @@ class LayerTensors:
     recurrent_last: ScaledArray | None
     inputs: NDArray[np.floating[Any]]
     previous: NDArray[np.floating[Any]]
+    terms: Mapping[str, Array] = field(default_factory=dict)
+    mirrored: str = ""
 
     def side(self, *, recurrent: bool, step: int) -> Array:
         """Return the pre-activation gradient of one step, ``(B, G·H)`` float64."""

@@ -43,7 +43,9 @@ class SaturatedUnits:
 
     def _found(self, name: str, layer: LayerFlow) -> Finding:
         saturated, units = int(layer.saturated.sum()), layer.hidden_size
-        which = "the slope of the candidate's tanh" if layer.gates else "the slope of their tanh"
+        which = "the slope of the candidate's tanh" if layer.gates else (
+            f"the slope of their {'tanh' if layer.kind == 'tanh' else 'activation'}"
+        )  # fmt: skip
         return Finding(
             code=self.code,
             severity="note",

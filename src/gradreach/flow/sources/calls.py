@@ -91,7 +91,7 @@ class FusedCall(RecordedCall):
     Args:
         output: Copy of the output sequence (its data where packed): the user may change the
             original in place.
-        weights: The flat weights at the time of the call.
+        weights: The flat weights at the time of the call; of a layer of ours all parameters.
         rng_state: State of the random stream before the call, where dropout draws from it.
     """
 
@@ -130,7 +130,8 @@ class CellCall(RecordedCall):
 
     Args:
         values: Copies of the returned states.
-        weights: ``(W_ih, W_hh, b_ih, b_hh)`` at the time of the call.
+        weights: ``(W_ih, W_hh, b_ih, b_hh)`` at the time of the call; of a cell of ours those
+            it has, and the parameters of its remedies after them.
     """
 
     values: tuple[Tensor, ...]

@@ -10,10 +10,12 @@ from torch import Tensor, nn
 
 from gradreach.errors import NotMeasurableError
 from gradreach.flow.sources.calls import CellCall
+from gradreach.flow.sources.fused import notes_of
 from gradreach.flow.sources.links import Chain, Link
 from gradreach.flow.track import Segment, Track
-from gradreach.kernels.equations import equations_of
-from gradreach.kernels.tape import LayerWeights, Replay, Tape
+from gradreach.kernels.equations import equations_for
+from gradreach.kernels.extension import Extension
+from gradreach.kernels.tape import LayerWeights, Replay, ReplayableCell, Tape
 from gradreach.kernels.time_axis import TimeAxis
 
 __all__ = ["cell_kind", "cells_track"]
@@ -44,7 +46,7 @@ def cells_track(chain: Chain, name: str) -> Track:
         found = str(calls[0].values[0].dtype).removeprefix("torch.")
         raise NotMeasurableError(f"its states are {found}; float32 and float64 are measured")
     tape = _tape(calls, chain.links)
-    equations_of(tape.kind).recompute(tape)
+    equations_for(tape).recompute(tape)
     totals = [_totals(calls, part) for part in range(len(calls[0].values))]
     segment = Segment(
         replay=Replay([[tape]], [None], identical=True),
@@ -63,31 +65,39 @@ def cells_track(chain: Chain, name: str) -> Track:
         layers=1,
         directions=1,
         cell_links=tuple(chain.links),
+        notes=notes_of([tape]),
     )
 
 
 def _tape(calls: list[CellCall], links: Sequence[str]) -> Tape:
-    first = calls[0]
-    weights = [None if weight is None else weight.detach() for weight in first.weights]
-    row = LayerWeights(
-        cast("Tensor", first.weights[0]), cast("Tensor", first.weights[1]),
-        first.weights[2], first.weights[3],
-        tuple(name for name, weight in zip(NAMES, weights, strict=True) if weight is not None),
-    )  # fmt: skip
+    kind, row, extension = _parts(calls[0])
     hidden = _stacked([call.values[0] for call in calls])
     tape = Tape(
-        kind=cell_kind(first.module),
+        kind=kind,
         axis=TimeAxis.full(len(calls), hidden.shape[1], hidden.device),
         weights=row,
         inputs=_stacked([call.inputs.detach() for call in calls]),
         previous=_entering(calls, 0),
         hidden=hidden,
         cuts=frozenset(step for step, link in enumerate(links, start=1) if link != Link.SAME),
+        extension=extension,
     )
     if tape.kind == "lstm":
         tape.previous_cell = _entering(calls, 1)
         tape.cell = _stacked([call.values[1] for call in calls])
     return tape
+
+
+def _parts(call: CellCall) -> tuple[str, LayerWeights, Extension | None]:
+    """Return the kind of a cell's tape, its weights, and what it adds to torch's cell."""
+    if isinstance(call.module, ReplayableCell):
+        return call.module.tape_parts([cast("Tensor", weight) for weight in call.weights])
+    names = [name for name, weight in zip(NAMES, call.weights, strict=True) if weight is not None]
+    weights = LayerWeights(
+        cast("Tensor", call.weights[0]), cast("Tensor", call.weights[1]),
+        call.weights[2], call.weights[3], tuple(names),
+    )  # fmt: skip
+    return cell_kind(call.module), weights, None
 
 
 def _stacked(values: list[Tensor]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -12,17 +13,19 @@ from gradreach.errors import NotMeasurableError
 from gradreach.flow.sources.calls import FusedCall
 from gradreach.flow.sources.links import Chain
 from gradreach.flow.track import Segment, Track
-from gradreach.kernels.equations import equations_of
-from gradreach.kernels.tape import Replay, Replayable
-from gradreach.kernels.torch_replay import KINDS, replay_torch
+from gradreach.kernels.equations import equations_for
+from gradreach.kernels.tape import Replay, Replayable, Tape
+from gradreach.kernels.torch_replay import replay_torch
 
-__all__ = ["fused_track", "why_blind"]
+__all__ = ["fused_track", "notes_of", "why_blind"]
 
 DTYPES = (torch.float32, torch.float64)
 
 
 def why_blind(module: nn.RNNBase) -> str | None:
     """Say why a layer cannot be replayed, or ``None`` where it can."""
+    if isinstance(module, Replayable) and (reason := module.why_not_replayable()) is not None:
+        return reason
     if getattr(module, "proj_size", 0):
         return "an LSTM with proj_size is not measured yet"
     dtypes = {weight.dtype for weight in module._flat_weights if weight is not None}
@@ -42,15 +45,28 @@ def fused_track(chain: Chain, name: str) -> Track:
     calls = cast("list[FusedCall]", chain.calls)
     module = cast("nn.RNNBase", calls[0].module)
     segments = [_segment(call, position, len(calls)) for position, call in enumerate(calls)]
+    tapes = [tape for row in segments[0].replay.tapes for tape in row]
     return Track(
         name=name,
-        kind=KINDS[module.mode],
+        kind=tapes[0].kind,
         source="fused",
         segments=segments,
         links=list(chain.links),
         layers=module.num_layers,
         directions=2 if module.bidirectional else 1,
+        notes=notes_of(tapes),
     )
+
+
+def notes_of(tapes: Sequence[Tape]) -> tuple[str, ...]:
+    """Return what the extensions of some tapes have to say, each thing once."""
+    notes = [
+        note
+        for tape in tapes
+        if tape.extension is not None
+        for note in tape.extension.notes(tape.weights.names[1])
+    ]
+    return tuple(dict.fromkeys(notes))
 
 
 def _segment(call: FusedCall, position: int, count: int) -> Segment:
@@ -71,7 +87,7 @@ def _segment(call: FusedCall, position: int, count: int) -> Segment:
     call.output = call.output.new_empty(0)  # the replay holds the same numbers
     for row in replay.tapes:
         for tape in row:
-            equations_of(tape.kind).recompute(tape)
+            equations_for(tape).recompute(tape)
     axis = replay.tapes[0][0].axis
     output = _padded_gradient(call, module)
     finals = tuple(_batched(arrival.gradient, call.inputs) for arrival in call.state_arrivals)
@@ -83,7 +99,10 @@ def _replay(call: FusedCall, module: nn.RNNBase) -> Replay:
     if call.entering:
         state = call.entering if module.mode == "LSTM" else call.entering[0]
     if isinstance(module, Replayable):
-        return module.replay(call.inputs, state, call.output, call.rng_state)
+        # What holds when the call is found may change before it is made: train() for eval().
+        if (reason := module.why_not_replayable()) is not None:
+            raise NotMeasurableError(reason)
+        return module.replay(call.weights, call.inputs, state, call.output, call.rng_state)
     return replay_torch(module, call.weights, call.inputs, state, call.output, call.rng_state)
 
 

@@ -19,6 +19,7 @@ from gradreach.flow.sources.calls import CellCall, FusedCall, RecordedCall, stat
 from gradreach.flow.sources.hooks import HeldHooks
 from gradreach.flow.sources.links import Tails
 from gradreach.flow.sources.place import Place
+from gradreach.kernels.tape import Replayable, ReplayableCell
 
 __all__ = ["Recorder"]
 
@@ -124,14 +125,23 @@ class Recorder(HeldHooks):
                 output=sequence.detach().clone(),
                 output_place=Place.of(sequence),
                 output_arrival=Arrival(sequence),
-                weights=[weight for weight in module._flat_weights if weight is not None],
+                weights=_weights_of(module),
                 rng_state=self._streams.pop(module, None),
             )
         return CellCall(
             **shared,
             values=tuple(part.detach().clone() for part in leaving),
-            weights=tuple(getattr(module, name) for name in CELL_WEIGHTS),
+            weights=tuple(module.used_weights())
+            if isinstance(module, ReplayableCell)
+            else tuple(getattr(module, name) for name in CELL_WEIGHTS),
         )
+
+
+def _weights_of(module: nn.RNNBase) -> list[Tensor]:
+    """Return what a fused call computed with: our own layers have more than torch's weights."""
+    if isinstance(module, Replayable):
+        return module.used_weights()
+    return [weight for weight in module._flat_weights if weight is not None]
 
 
 def _sequence(module: nn.Module, output: Any) -> Tensor:

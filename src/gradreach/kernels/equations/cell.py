@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gradreach.kernels.tape import Tape
 
-__all__ = ["Coefficients", "Equations", "pre_activation"]
+__all__ = ["Coefficients", "Equations", "add_pre_activation", "pre_activation"]
 
 
 @dataclass(frozen=True)
@@ -62,3 +62,10 @@ def pre_activation(values: Tensor, weight: Tensor, bias: Tensor | None) -> Tenso
     return torch.nn.functional.linear(
         values.detach(), weight.detach(), None if bias is None else bias.detach()
     )
+
+
+def add_pre_activation(total: Tensor, values: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+    """Add ``values Wᵀ + b`` to ``total`` ``(T, B, G·H)`` in place, without a second of its size."""
+    total.view(-1, total.shape[-1]).addmm_(values.detach().flatten(0, 1), weight.detach().T)
+    if bias is not None:
+        total += bias.detach()

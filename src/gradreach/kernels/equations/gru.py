@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gradreach.kernels.equations.cell import Coefficients, pre_activation
+from gradreach.kernels.native.gates import open_gru
 from gradreach.kernels.tape import Tape
 
 __all__ = ["GRU"]
@@ -24,6 +25,11 @@ class GRU:
         weights, size = tape.weights, tape.hidden_size
         from_input = pre_activation(tape.inputs, weights.input, weights.input_bias)
         from_state = pre_activation(tape.previous, weights.recurrent, weights.recurrent_bias)
+        recurrent = open_gru(from_input, from_state)
+        if recurrent is not None:
+            reset, update, candidate = from_input.chunk(3, -1)
+            tape.activations.update(r=reset, z=update, n=candidate, q=recurrent)
+            return
         gates = (from_input[..., : 2 * size] + from_state[..., : 2 * size]).sigmoid_()
         reset, update = gates.chunk(2, -1)
         recurrent = from_state[..., 2 * size :].clone()  # frees the two thirds not needed

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gradreach.kernels.equations.cell import Coefficients, pre_activation
+from gradreach.kernels.equations.cell import Coefficients, add_pre_activation, pre_activation
+from gradreach.kernels.native.gates import open_lstm
 from gradreach.kernels.tape import Tape
 
 __all__ = ["LSTM"]
@@ -23,8 +24,17 @@ class LSTM:
         """Add i, f, g, o and, where only ``c_0`` is known, the cell states."""
         weights = tape.weights
         total = pre_activation(tape.inputs, weights.input, weights.input_bias)
-        total += pre_activation(tape.previous, weights.recurrent, weights.recurrent_bias)
+        add_pre_activation(total, tape.previous, weights.recurrent, weights.recurrent_bias)
+        first = None
+        if tape.cell is None and tape.previous_cell is not None:
+            first = tape.previous_cell[0].detach()
+        opened, states = open_lstm(total, first)
         i, f, g, o = total.chunk(4, -1)
+        if opened:
+            tape.activations.update(i=i, f=f, g=g, o=o)
+            if states is not None:
+                tape.previous_cell, tape.cell = states[:-1], states[1:]
+            return
         tape.activations.update(i=i.sigmoid_(), f=f.sigmoid_(), g=g.tanh_(), o=o.sigmoid_())
         if tape.cell is None:
             _scan_cells(tape)

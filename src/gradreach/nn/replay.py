@@ -44,8 +44,8 @@ def why_not(module: Remedied) -> str | None:
         return "reading a parametrized layer's weights would run the parametrization again"
     if cell.clip is not None:
         return (
-            "clip_backpropagated_error changes the gradient on its way, so that it is no longer the "
-            "derivative of the loss: leave it out to measure"
+            "clip_backpropagated_error changes the gradient on its way, so that it is no longer "
+            "the derivative of the loss: leave it out to measure"
         )
     if cell.recurrent_dropout and module.training:
         return (

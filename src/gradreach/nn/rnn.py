@@ -125,8 +125,8 @@ class RNNCell(RecurrentCell, torch.nn.RNNCell):
     """`torch.nn.RNNCell` with any activation, starting values and a residual connection.
 
     Args:
-        nonlinearity, slope, init, residual, clip_backpropagated_error: See `RNN`. The learned numbers
-            are called ``alpha``, ``beta`` and ``activation_bias``.
+        nonlinearity, slope, init, residual, clip_backpropagated_error: See `RNN`. The learned
+            numbers are called ``alpha``, ``beta`` and ``activation_bias``.
 
     Raises:
         ValueError: Values that make no sense, alone or together.

@@ -2,8 +2,8 @@
 
     python benchmarks/measure_cost.py [--pairs 9] [--threads 2] [--out FILE]
 
-For nn.RNN, nn.GRU and nn.LSTM at the shapes S1 … S6: the time of one forward + backward of the
-layer in plain torch, and the time from the end of that pass to the finished record (replay,
+For nn.RNN, nn.GRU and nn.LSTM and for gradreach's own three layers, at the shapes S1 … S6: the time
+of one forward + backward of the layer itself, and the time from the end of that pass to the finished record (replay,
 float64 reverse scan, contributions, closure check; no lag profile), interleaved, medians, as a
 ratio. Memory: peak of live tensor memory of `measure`, as a ratio to that of the training step.
 """
@@ -39,7 +39,7 @@ SHAPES = {
     "S5": (100, 64, 256, 512),
     "S6": (35, 20, 650, 650),
 }
-KINDS = ("RNN", "GRU", "LSTM")
+KINDS = ("RNN", "GRU", "LSTM", "own RNN", "own GRU", "own LSTM")  # own: of gradreach.nn
 RESULTS = Path(__file__).parent / "results" / "measure_cost.json"
 
 
@@ -47,13 +47,14 @@ def case(kind: str, shape: tuple[int, ...]) -> tuple[nn.RNNBase, torch.Tensor, t
     """Return a layer, its input and a fixed gradient of its output."""
     steps, batch, inputs, hidden = shape
     torch.manual_seed(0)
-    layer = getattr(nn, kind)(inputs, hidden)
+    package = gradreach.nn if kind.startswith("own ") else nn
+    layer = getattr(package, kind.removeprefix("own "))(inputs, hidden)
     x = torch.randn(steps, batch, inputs, requires_grad=True)
     return layer, x, torch.randn(steps, batch, hidden)
 
 
 def plain_seconds(layer: nn.RNNBase, x: torch.Tensor, upstream: torch.Tensor) -> float:
-    """Time one forward + backward in plain torch."""
+    """Time one forward + backward of the layer."""
     start = time.perf_counter()
     output, _ = layer(x)
     torch.autograd.grad(output, [x, *layer.parameters()], upstream)
@@ -124,7 +125,7 @@ def measured(pairs: int) -> list[dict[str, Any]]:
             }
             rows.append(row)
             print(
-                f"{kind:4} {name}  plain {row['plain_ms']:7.1f} ms   beyond it "
+                f"{kind:8} {name}  plain {row['plain_ms']:7.1f} ms   beyond it "
                 f"{row['ratio']:5.2f}× ({row['ratio_min']:.2f}-{row['ratio_max']:.2f})   memory "
                 f"{row['memory_ratio']:.2f}× of {row['train_peak_mib']:.0f} MiB",
                 flush=True,

@@ -71,12 +71,35 @@ bool forward(const Layer& a) {
   });
 }
 
+/// Without a sequence the sums over them are 0; what has a row of its own for each has none.
+template <class T>
+void clear_sums(const Layer& a, const Gradients& d, const Shape<T>& s) {
+  const int64_t gates = s.gates.count * s.hidden;
+  const auto clear = [](void* place, int64_t n, size_t size) {
+    if (place) std::memset(place, 0, static_cast<size_t>(n) * size);
+  };
+  clear(d.weight_ih, gates * s.inputs, sizeof(T));
+  clear(d.weight_hh, gates * s.hidden, sizeof(T));
+  clear(d.bias_ih, gates, sizeof(T));
+  clear(d.bias_hh, gates, sizeof(T));
+  clear(d.scale, s.hidden, sizeof(T));
+  clear(d.carries, a.skip_count * s.hidden, sizeof(T));
+  clear(d.activation_bias, s.hidden, sizeof(T));
+  clear(d.slope_max, s.hidden, sizeof(double));
+  clear(d.slope_low, s.hidden, sizeof(double));
+  clear(d.gate_sums, gates, sizeof(double));
+}
+
 template <class T>
 bool backward(const Layer& a, const Gradients& d) {
   using Work = Backward<T>;
   const int64_t rows = rows_of(a);
-  if (rows == 0 || a.hidden_size == 0) return true;
+  if (a.hidden_size == 0) return true;
   const Shape<T> s(a);
+  if (rows == 0) {
+    clear_sums(a, d, s);
+    return true;
+  }
   const Time time(a);
   const Plan plan = plan_of(a, s, rows);
   const Tiling tiling{s.units, plan.members, kWideTile};

@@ -10,14 +10,16 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from gradreach.cli.smallest import demo_as_text, run_demo, smallest
+from gradreach.cli import main
+from gradreach.cli.smallest import demo_as_text, run_demo
 from gradreach.flow.scalar_bptt import ScalarWeights, bptt, unroll
 
 QUICK = ["--seed", "0", "--epochs", "200"]
 
 
 def invoke(*arguments):
-    return CliRunner().invoke(smallest, list(arguments))
+    # Through the group, as a user: a command keeps the help option of the first context it meets.
+    return CliRunner().invoke(main, ["demo", "smallest", *arguments])
 
 
 @pytest.fixture(scope="module")

@@ -211,3 +211,16 @@ def test_bad_constructor_fails_as_torchs_does(name, bad):
 def test_projection_is_the_lstms_alone(name):
     with pytest.raises(ValueError, match="proj_size argument is only supported for LSTM"):
         getattr(gr.nn, name)(2, 3, proj_size=1)
+
+
+@pytest.mark.parametrize("name", ["RNN", "GRU", "LSTM"])
+def test_batch_without_sequences_has_gradients_of_zero(name):
+    """The memory of a gradient that nobody writes holds whatever was there before."""
+    layer = getattr(gr.nn, name)(3, 4)
+
+    output, _ = layer(torch.randn(5, 0, 3))
+    output.sum().backward()
+
+    assert output.shape == (5, 0, 4)
+    for weight in layer.parameters():
+        assert torch.equal(weight.grad, torch.zeros_like(weight))

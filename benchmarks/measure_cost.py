@@ -3,9 +3,10 @@
     python benchmarks/measure_cost.py [--pairs 9] [--threads 2] [--out FILE]
 
 For nn.RNN, nn.GRU and nn.LSTM and for gradreach's own three layers, at the shapes S1 … S6: the time
-of one forward + backward of the layer itself, and the time from the end of that pass to the finished record (replay,
-float64 reverse scan, contributions, closure check; no lag profile), interleaved, medians, as a
-ratio. Memory: peak of live tensor memory of `measure`, as a ratio to that of the training step.
+of one forward + backward of the layer itself, and the time from the end of that pass to the
+finished record (replay, float64 reverse scan, contributions, closure check; no lag profile),
+interleaved, medians, as a ratio. Memory: peak of live tensor memory of `measure`, as a ratio to
+that of the training step.
 """
 
 from __future__ import annotations

@@ -78,7 +78,9 @@ class Backward {
     const bool wide = d_.weight_ih && !few_inputs_;
     input_panels_ = wide ? arena.take<T>(rows * round_up(s_.inputs, L)) : nullptr;
     narrow_ = few_inputs_ ? arena.take<T>(rows * (s_.inputs + 1)) : nullptr;
-    norms_ = d_.state_norms ? arena.take<double>(rows * tiling_.members) : nullptr;
+    norms_ = d_.state_norms ? arena.take<double>(rows * tiling_.members * kSquares) : nullptr;
+    most_ = d_.slope_max ? arena.take<T>(width_) : nullptr;
+    few_ = d_.slope_low ? arena.take<T>(width_) : nullptr;
     // The first team adds into the caller's own arrays.
     sums.weight_hh = !d_.weight_hh ? nullptr
                      : team_ == 0  ? static_cast<T*>(d_.weight_hh)
@@ -156,7 +158,8 @@ class Backward {
   const T* next_ = nullptr;  // those of the step after
   T *flow_ = nullptr, *pass_ = nullptr, *start_ = nullptr, *history_ = nullptr, *zeros_ = nullptr;
   T *hidden_panels_ = nullptr, *input_panels_ = nullptr, *narrow_ = nullptr;
-  double* norms_ = nullptr;
+  double* norms_ = nullptr;  // sums of squares of the rows of a chunk, kSquares side by side
+  T *most_ = nullptr, *few_ = nullptr;  // slope_max, slope_low of a chunk
   const T** left_ = nullptr;
   T** out_ = nullptr;
   const T** skipped_ = nullptr;
@@ -184,6 +187,8 @@ class Backward {
     zero(sums.scale, width_);
     zero(sums.carries, width_ * a_.skip_count);
     zero(sums.activation_bias, width_);
+    zero(most_, width_);
+    zero(few_, width_);
     zero(sums.slope_max, width_);
     zero(sums.slope_low, width_);
     zero(sums.gates, s_.kept_gates);
@@ -209,7 +214,7 @@ class Backward {
       for (int64_t r = 0; r < alive; ++r)
         skipped_[j * block_.size() + r] = state(t, block_.first + r, a_.skips[j]);
     if (norms_)
-      for (int64_t r = 0; r < alive; ++r) norm_of(row + r) = 0.0;
+      for (int64_t r = 0; r < alive; ++r) zero(squares_of(row + r, member_.rank), kSquares);
     find_rows(t, alive);
     fetch_ahead(p, alive);
     tiling_.each(member_, [&](int64_t unit, int units) {
@@ -273,7 +278,9 @@ class Backward {
     }
   }
 
-  double& norm_of(int64_t row) { return norms_[row * tiling_.members + member_.rank]; }
+  double* squares_of(int64_t row, int member) const {
+    return norms_ + (row * tiling_.members + member) * kSquares;
+  }
 
   /// dL/dh_t of one vector of units: flow, output, the end, what skips bring.
   GRADREACH_INLINE V arriving(int64_t p, int64_t r, int64_t u, bool ends, int64_t row) {
@@ -289,7 +296,7 @@ class Backward {
       if (later < s_.steps && block_.first + r < time_.rows(time_.at(later)))
         delta += load(w_.carry[j] + u * L) * load(past(later, r) + u * L);
     }
-    if (norms_) norm_of(row + r) += sum_of_squares<T>(delta);
+    if (norms_) add_squares<T>(squares_of(row + r, member_.rank), delta);
     return delta;
   }
   T* past(int64_t p, int64_t r) const {
@@ -395,13 +402,21 @@ class Backward {
   }
 
   static GRADREACH_INLINE void add(T* place, V value) { store(place, load(place) + value); }
-  void observe(V slope, int64_t u) {
-    for (int i = 0; i < s_.lanes(u); ++i) {
-      const double value = __builtin_fabs(static_cast<double>(slope[i]));
-      double& most = sums.slope_max[u * L + i];
-      if (!(value <= most)) most = value;  // NaN is seen, too
-      if (sums.slope_low && value < 0.05) sums.slope_low[u * L + i] += 1.0;
+  GRADREACH_INLINE void observe(V slope, int64_t u) {
+    const V size = vabs<T>(slope), most = load(most_ + u * L);
+    store(most_ + u * L, (size <= most) | (most != most) ? most : size);  // a NaN stays
+    if (few_) add(few_ + u * L, size < T(0.05) ? splat(T(1)) : V{});
+  }
+  /// Adds what a chunk has observed to the sums, which count further than a float32 can.
+  void keep_observed() {
+    for (int64_t i = 0; i < width_; ++i) {
+      const double most = static_cast<double>(most_[i]);
+      double& all = sums.slope_max[i];
+      if (!(most <= all) && all == all) all = most;
+      if (few_) sums.slope_low[i] += static_cast<double>(few_[i]);
     }
+    zero(most_, width_);
+    zero(few_, width_);
   }
   void observe_gates(const T* gates, int64_t u) {
     for (int i = 0; i < s_.gates.group * L; ++i)
@@ -519,10 +534,12 @@ class Backward {
   }
 
   void accumulate(int64_t first, int64_t last, int64_t rows) {
+    if (most_ && member_.rank == 0) keep_observed();
     if (norms_ && member_.rank == 0)
       each_row(first, last, [&](int64_t row, int64_t t, int64_t b) {
         double sum = 0.0;
-        for (int m = 0; m < tiling_.members; ++m) sum += norms_[row * tiling_.members + m];
+        for (int m = 0; m < tiling_.members; ++m)
+          for (int i = 0; i < kSquares; ++i) sum += squares_of(row, m)[i];
         d_.state_norms[time_.index(t, b)] = __builtin_sqrt(sum);
       });
     if (d_.pre_activation && member_.rank == 0) copy_pre_activation(first, last);

@@ -123,19 +123,24 @@ GRADREACH_INLINE void store_some(T* p, Vec<T> v, int n) {
     store_part(p, v, n);
 }
 
-/// Sum of squares in float64, so that 1e-23 in float32 still counts.
+constexpr int kSquares = 8;  // sums side by side
+
+/// Adds the squares to kSquares sums in float64, so that 1e-23 in float32 still counts.
 template <class T>
-GRADREACH_INLINE double sum_of_squares(Vec<T> v) {
+GRADREACH_INLINE void add_squares(double* sums, Vec<T> v) {
 #if defined(__AVX512F__)
+  const __m512d before = _mm512_loadu_pd(sums);
   if constexpr (sizeof(T) == 4) {
     const __m512d low = _mm512_cvtps_pd(_mm512_castps512_ps256((__m512)v));
     const __m512d high = _mm512_cvtps_pd(_mm512_extractf32x8_ps((__m512)v, 1));
-    return _mm512_reduce_add_pd(_mm512_fmadd_pd(low, low, _mm512_mul_pd(high, high)));
+    _mm512_storeu_pd(sums, _mm512_fmadd_pd(low, low, _mm512_fmadd_pd(high, high, before)));
+  } else {
+    _mm512_storeu_pd(sums, _mm512_fmadd_pd((__m512d)v, (__m512d)v, before));
   }
+#else
+  for (int i = 0; i < kLanes<T>; ++i)
+    sums[i % kSquares] += static_cast<double>(v[i]) * static_cast<double>(v[i]);
 #endif
-  double sum = 0.0;
-  for (int i = 0; i < kLanes<T>; ++i) sum += static_cast<double>(v[i]) * static_cast<double>(v[i]);
-  return sum;
 }
 
 }  // namespace GRADREACH_ISA

@@ -194,14 +194,6 @@ class Backward {
     zero(sums.gates, s_.kept_gates);
   }
 
-  const T* state(int64_t t, int64_t b, int64_t lag, bool* from_start = nullptr) const {
-    const int64_t then = time_.earlier(t, lag);
-    if (b < time_.rows(then)) return time_.row<const T>(a_.output, then, b);
-    if (lag > 1 && b >= time_.rows(time_.earlier(t, lag - 1))) return nullptr;
-    if (from_start) *from_start = true;
-    return static_cast<const T*>(a_.hidden0) + b * s_.hidden;
-  }
-
   /// Everything of one step, in own columns: delta of the state, then of the gates.
   void step(int64_t p, int64_t t, int64_t alive, T* delta, int64_t row) {
     const int64_t going_on = block_.alive(time_.rows(time_.at(p + 1)));
@@ -212,7 +204,8 @@ class Backward {
     }
     for (int64_t j = 0; j < a_.skip_count; ++j)
       for (int64_t r = 0; r < alive; ++r)
-        skipped_[j * block_.size() + r] = state(t, block_.first + r, a_.skips[j]);
+        skipped_[j * block_.size() + r] =
+            state_before<T>(a_, time_, t, block_.first + r, a_.skips[j]);
     if (norms_)
       for (int64_t r = 0; r < alive; ++r) zero(squares_of(row + r, member_.rank), kSquares);
     find_rows(t, alive);
@@ -227,11 +220,11 @@ class Backward {
         for (int64_t u = unit; u < unit + units; ++u) store(flow_ + r * width_ + u * L, V{});
       switch (a_.cell) {
         case Cell::kRnn:
-          with_activation<T>(
-              a_, [&](auto phi) { rnn(phi, p, t, alive, fed, delta, row, unit, units); });
+          with_activation<T>(a_,
+                             [&](auto phi) { rnn(phi, p, alive, fed, delta, row, unit, units); });
           break;
         case Cell::kGru:
-          gru(p, t, alive, fed, delta, row, unit, units);
+          gru(p, alive, fed, delta, row, unit, units);
           break;
         case Cell::kLstm:
           lstm(p, t, alive, fed, delta, row, unit, units);
@@ -247,7 +240,7 @@ class Backward {
       upstream_[r] = d_.output.data ? time_.row<const T>(d_.output, t, b) : nullptr;
       kept_[r] =
           reserve ? reserve + time_.index(t, b) * s_.kept : time_.row<const T>(a_.output, t, b);
-      if (a_.cell == Cell::kGru) before_[r] = state(t, b, 1);
+      if (a_.cell == Cell::kGru) before_[r] = state_before<T>(a_, time_, t, b, 1);
       if (a_.cell == Cell::kLstm)
         before_[r] = b < earlier ? reserve + time_.index(then, b) * s_.kept + s_.kept_gates
                                  : static_cast<const T*>(a_.cell0) + b * s_.hidden;
@@ -304,7 +297,7 @@ class Backward {
   }
 
   /// What a state's gradient gives to the skips and their weights.
-  GRADREACH_INLINE void pass_skips(V delta, int64_t p, int64_t t, int64_t r, int64_t u) {
+  GRADREACH_INLINE void pass_skips(V delta, int64_t p, int64_t r, int64_t u) {
     if (a_.skip_count == 0) return;
     const int lanes = s_.lanes(u);
     store(past(p, r) + u * L, delta);
@@ -315,23 +308,21 @@ class Backward {
         T* const sum = sums.carries + j * width_ + u * L;
         store(sum, load(sum) + delta * load_some(from + u * L, lanes));
       }
-      bool from_start = false;
-      state(t, block_.first + r, a_.skips[j], &from_start);
-      if (!from_start) continue;
+      if (from != start_of<T>(a_, block_.first + r)) continue;
       T* const start = start_ + r * width_ + u * L;
       store(start, load(start) + load(w_.carry[j] + u * L) * delta);
     }
   }
 
   template <class Phi>
-  void rnn(const Phi& phi, int64_t p, int64_t t, int64_t alive, int64_t fed, T* delta, int64_t row,
+  void rnn(const Phi& phi, int64_t p, int64_t alive, int64_t fed, T* delta, int64_t row,
            int64_t unit, int units) {
     const bool whole = s_.kept != 0;  // vectors of the reserve are padded
     for (int64_t r = 0; r < alive; ++r) {
       const T* const kept = kept_[r];
       for (int64_t u = unit; u < unit + units; ++u) {
         V d = arriving(p, r, u, r >= fed, row);
-        pass_skips(d, p, t, r, u);
+        pass_skips(d, p, r, u);
         const V value = load_some(kept + u * L, whole ? L : s_.lanes(u));
         if (w_.scale) {
           if (sums.scale) add(sums.scale + u * L, d * phi.output(value));
@@ -347,13 +338,12 @@ class Backward {
     }
   }
 
-  void gru(int64_t p, int64_t t, int64_t alive, int64_t fed, T* delta, int64_t row, int64_t unit,
-           int units) {
+  void gru(int64_t p, int64_t alive, int64_t fed, T* delta, int64_t row, int64_t unit, int units) {
     for (int64_t r = 0; r < alive; ++r) {
       const T* const kept = kept_[r];
       for (int64_t u = unit; u < unit + units; ++u) {
         const V d = arriving(p, r, u, r >= fed, row);
-        pass_skips(d, p, t, r, u);
+        pass_skips(d, p, r, u);
         const T* const g = kept + u * 4 * L;
         const V n = load(g), reset = load(g + L), keep = load(g + 2 * L), q = load(g + 3 * L);
         const V h = load_some(before_[r] + u * L, s_.lanes(u));
@@ -379,7 +369,7 @@ class Backward {
       for (int64_t u = unit; u < unit + units; ++u) {
         const int lanes = s_.lanes(u);
         V d = arriving(p, r, u, r >= fed, row);
-        pass_skips(d, p, t, r, u);
+        pass_skips(d, p, r, u);
         T* const cell_flow = pass_ + r * width_ + u * L;
         V dc = load(cell_flow);
         if (r >= fed && d_.cell_n)
@@ -544,8 +534,9 @@ class Backward {
       });
     if (d_.pre_activation && member_.rank == 0) copy_pre_activation(first, last);
     if (d_.weight_hh) {
-      each_row(first, last,
-               [&](int64_t row, int64_t t, int64_t b) { left_[row] = state(t, b, 1); });
+      each_row(first, last, [&](int64_t row, int64_t t, int64_t b) {
+        left_[row] = state_before<T>(a_, time_, t, b, 1);
+      });
       pack_rows(rows, s_.hidden, hidden_panels_);
     }
     if (input_panels_ || inputs_summed()) {

@@ -139,22 +139,15 @@ class Forward {
     });
   }
 
-  /// The state that enters step t of sequence b over `lag` steps; null before the start.
-  const T* state(int64_t t, int64_t b, int64_t lag) const {
-    const int64_t then = time_.earlier(t, lag);
-    if (b < time_.rows(then)) return time_.row<const T>(a_.output, then, b);
-    if (lag > 1 && b >= time_.rows(time_.earlier(t, lag - 1))) return nullptr;
-    return static_cast<const T*>(a_.hidden0) + b * s_.hidden;
-  }
-
   void step(int64_t p, int64_t t, int64_t alive, T* const* rows) {
     for (int64_t r = 0; r < alive; ++r) {
-      states_[r] = state(t, block_.first + r, 1);
+      states_[r] = state_before<T>(a_, time_, t, block_.first + r, 1);
       outputs_[r] = time_.row<T>(a_.output, t, block_.first + r);
     }
     for (int64_t j = 0; j < a_.skip_count; ++j)
       for (int64_t r = 0; r < alive; ++r)
-        skipped_[j * block_.size() + r] = state(t, block_.first + r, a_.skips[j]);
+        skipped_[j * block_.size() + r] =
+            state_before<T>(a_, time_, t, block_.first + r, a_.skips[j]);
     const int64_t going_on = block_.alive(time_.rows(time_.at(p + 1)));
     const Gates& g = s_.gates;
     tiling_.each(member_, [&](int64_t unit, int units) {

@@ -60,6 +60,21 @@ struct Time {
   }
 };
 
+/// The given state that sequence b starts from.
+template <class T>
+const T* start_of(const Layer& a, int64_t b) {
+  return static_cast<const T*>(a.hidden0) + b * a.hidden_size;
+}
+
+/// The state that enters step t of sequence b over `lag` steps; null before the start.
+template <class T>
+const T* state_before(const Layer& a, const Time& time, int64_t t, int64_t b, int64_t lag) {
+  const int64_t then = time.earlier(t, lag);
+  if (b < time.rows(then)) return time.row<const T>(a.output, then, b);
+  if (lag > 1 && b >= time.rows(time.earlier(t, lag - 1))) return nullptr;
+  return start_of<T>(a, b);
+}
+
 /// A range of sequences.
 struct Block {
   int64_t first, last;

@@ -13,7 +13,9 @@ from gradreach.errors import NotMeasurableError
 from gradreach.flow.analyse import analyse
 from gradreach.flow.backward import run_backward
 from gradreach.flow.find import Found, class_name, find_recurrent
+from gradreach.flow.input_flows import input_flows
 from gradreach.flow.own_cell_flows import own_cell_flows
+from gradreach.flow.sources.inputs import SequenceInputs, Which
 from gradreach.flow.sources.own_cells import OwnCells
 from gradreach.flow.sources.recorder import Recorder
 from gradreach.flow.untouched import untouched
@@ -28,6 +30,7 @@ def measure(
     closure: Callable[[], Tensor],
     *,
     cells: Sequence[str] | None = None,
+    inputs: Which = False,
     lag_probes: int | Sequence[int] = 8,
     seed: int = 0,
 ) -> GradientFlow:
@@ -46,6 +49,10 @@ def measure(
         cells: Names of own cells in the model (``["encoder.cell"]``): modules called once per
             step that take and return their state, as a tensor or in a tuple, list, dict or
             dataclass. Left out, they are found where calls pass their outputs on.
+        inputs: Modules that map a sequence to a sequence without a state to follow (a causal
+            transformer, a convolution, a state-space layer): names, or names with the dimension
+            that counts time (``{"mixer": 1}``), or ``True`` for the outermost that are found.
+            Their record holds ∂L/∂x_t of their inputs; its ``exact`` is False.
         lag_probes: How many loss steps to follow for the lag profile (all if there are fewer),
             or the very steps, counted from 0; 0 leaves the profile out.
         seed: Chooses the loss steps to follow where there are more; no global stream is used.
@@ -56,8 +63,8 @@ def measure(
     Raises:
         TypeError: ``model`` is no module, ``closure`` no function or its result no tensor.
         NotMeasurableError: Nothing could be measured; the message says why and what to do.
-        ValueError: ``lag_probes`` is negative, or names steps without loss; ``cells`` names no
-            module.
+        ValueError: ``lag_probes`` is negative, or names steps without loss; ``cells`` or
+            ``inputs`` names no module.
 
     Cost:
         The forward and backward pass, then per layer about three to eight times its own:
@@ -84,24 +91,26 @@ def measure(
     """
     _check_arguments(model, closure, lag_probes)
     found = find_recurrent(model)
-    own = OwnCells(model, cells)
-    if not found.watched and not own.names:
+    own, sequences = OwnCells(model, cells), SequenceInputs(model, inputs)
+    if not found.watched and not own.names and inputs is False:
         raise NotMeasurableError(_nothing_found(model, found))
     started = time.perf_counter()
     with untouched(model), Recorder(found.watched) as recorder, own:
         with torch.enable_grad():
-            loss = _run(closure)
+            with sequences:
+                loss = _run(closure)
             own.choose()
-            if not found.watched and not own.calls and not own.blind:
+            if not found.watched and not own.calls and not own.blind and inputs is False:
                 raise NotMeasurableError(_nothing_found(model, found))
             _check_pass(recorder, loss)
+            by_input, unseen = input_flows(sequences, loss, lag_probes, seed)
             gradients = run_backward(recorder, loss, own)
         blind = _not_called(recorder, found) + own.blind
         passed = time.perf_counter()
         own_layers, failed = own_cell_flows(own.calls, gradients, lag_probes, seed)
     layers, more = analyse(recorder.calls, gradients, lag_probes, seed)
-    layers = Layers({**layers, **own_layers})
-    blind += failed + more
+    layers = Layers({**layers, **own_layers, **by_input})
+    blind += failed + more + unseen
     if not layers:
         reasons = "; ".join(map(str, blind)) or "no layer received gradient from the loss"
         raise NotMeasurableError(f"measure(): no recurrent layer could be measured: {reasons}")

@@ -42,7 +42,8 @@ class ExplodingGradient:
         return [
             self._found(name, layer)
             for name, layer in flow.layers.items()
-            if self._explodes(uncut(layer.own_lag_profile))
+            # An attention may well look at a distant input harder than at its own.
+            if layer.exact and self._explodes(uncut(layer.own_lag_profile))
         ]
 
     def explains(self, cause: Finding, symptom: Finding) -> bool:

@@ -76,9 +76,7 @@ class VanishingGradient:
         profile, reach, decay = layer.lag_profile, layer.reach(self.level), layer.decay_per_step
         assert reach is not None
         needed = self._needed(profile, needs_lag)
-        way = f"the recurrence contracts {times(decay)} per step" if decay < 1 else (
-            "the recurrence passes next to nothing on"
-        )  # fmt: skip
+        way = _way(layer, decay)
         back = counted(reach, "step")
         so = (
             f"this matters only if your task needs more than {back}"
@@ -104,7 +102,9 @@ class VanishingGradient:
                 "gates": {letter: gate.mean for letter, gate in layer.gates.items()},
             },
             counter_check=_counter_check(layer, reach, decay),
-            remedies=REMEDIES.get(layer.kind, ("initialization", "skip", "residual")),
+            remedies=REMEDIES.get(layer.kind, ("initialization", "skip", "residual"))
+            if layer.exact
+            else (),  # the treatments are those of recurrent layers
         )
 
 
@@ -123,6 +123,14 @@ def factor_at(profile: Array, needed: float) -> float:
     return math.exp(slope(tail)) if (tail > 0).all() else 0.0
 
 
+def _way(layer: LayerFlow, decay: float) -> str:
+    if not layer.exact:
+        return "there is no state here, and its inputs do not matter for longer"
+    if decay < 1:
+        return f"the recurrence contracts {times(decay)} per step"
+    return "the recurrence passes next to nothing on"
+
+
 def _unreached(layer: LayerFlow, reach: int) -> tuple[int, int] | None:
     """Return the steps of which the last loss step sees less than the level."""
     last = max(layer.lag_probes, default=layer.steps - 1)
@@ -136,7 +144,7 @@ def _counter_check(layer: LayerFlow, reach: int, decay: float) -> str:
             f"raise the bias of the {gate} until it passes 95 % (σ(3)): if the reach stays at "
             f"{reach}, the recurrence is not what ends it"
         )
-    if decay < 1:
+    if decay < 1 and layer.exact:
         return (
             f"multiply weight_hh by {1 / decay:.2g}: if the reach stays at {reach}, the recurrent "
             "weights are not what ends it"

@@ -6,7 +6,7 @@ import json
 import math
 from typing import Any
 
-__all__ = ["dumps", "loads"]
+__all__ = ["dumps", "loads", "tagged"]
 
 TAG = "$float"  # JSON has no NaN; a bare string "NaN" could be somebody's layer name
 
@@ -18,11 +18,11 @@ def dumps(value: Any, *, indent: int | None = None) -> str:
         >>> dumps({"loss": float("nan"), "name": "NaN"})
         '{"loss": {"$float": "NaN"}, "name": "NaN"}'
     """
-    tagged = _tagged(value)
-    text = json.dumps(tagged, allow_nan=False, ensure_ascii=False, indent=indent)
+    plain = tagged(value)
+    text = json.dumps(plain, allow_nan=False, ensure_ascii=False, indent=indent)
     if text.isascii() or _is_unicode(text):
         return text
-    return json.dumps(tagged, allow_nan=False, ensure_ascii=True, indent=indent)
+    return json.dumps(plain, allow_nan=False, ensure_ascii=True, indent=indent)
 
 
 def loads(text: str) -> Any:
@@ -35,14 +35,20 @@ def loads(text: str) -> Any:
     return json.loads(text, object_hook=_untagged)
 
 
-def _tagged(value: Any) -> Any:
+def tagged(value: Any) -> Any:
+    """Return plain data in which every non-finite float is tagged, for any writer of JSON.
+
+    Example:
+        >>> tagged((1, float("inf")))
+        [1, {'$float': 'Infinity'}]
+    """
     if isinstance(value, float) and not math.isfinite(value):
         name = "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
         return {TAG: name}
     if isinstance(value, dict):
-        return {str(key): _tagged(item) for key, item in value.items()}
+        return {str(key): tagged(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_tagged(item) for item in value]
+        return [tagged(item) for item in value]
     return value
 
 

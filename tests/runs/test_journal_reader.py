@@ -127,7 +127,7 @@ def test_lost_first_line_costs_only_itself(content, place):
 def test_damage_is_told_in_sentences(content, place):
     lines = content.split(b"\n")
     lines[2] = lines[2].replace(b'"data":"A', b'"data":"B')
-    lines[8] = lines[8][:40]
+    lines[12] = lines[12][:40]
 
     journal = read(place, b"\n".join(lines))
 

@@ -22,9 +22,12 @@ if TYPE_CHECKING:  # the same names for mypy and editors; a test keeps the two l
     from gradreach.errors import MissingExtraError as MissingExtraError
     from gradreach.errors import NotMeasurableError as NotMeasurableError
     from gradreach.flow.measure import measure as measure
+    from gradreach.monitor.watch import Watch as Watch
+    from gradreach.monitor.watch import watch as watch
     from gradreach.records import Finding as Finding
     from gradreach.records import GradientFlow as GradientFlow
     from gradreach.records import LayerFlow as LayerFlow
+    from gradreach.records.history import History as History
 
 __version__ = "0.1.0"  # the one place: the build reads it from this line
 
@@ -34,12 +37,15 @@ _EXPORTS = {
     "Finding": "gradreach.records",
     "GradientFlow": "gradreach.records",
     "GradreachError": "gradreach.errors",
+    "History": "gradreach.records.history",
     "LayerFlow": "gradreach.records",
     "MissingExtraError": "gradreach.errors",
     "NotMeasurableError": "gradreach.errors",
+    "Watch": "gradreach.monitor.watch",
     "diagnose": "gradreach.diagnosis.diagnose",
     "measure": "gradreach.flow.measure",
     "nn": "gradreach.nn",
+    "watch": "gradreach.monitor.watch",
 }
 
 __all__ = ["__version__", *_EXPORTS]  # noqa: PLE0604  (the table's keys are strings)

@@ -29,7 +29,8 @@ class BackwardCalls:
     Args:
         guard: Runs what is ours.
         on_nested: Called inside the outer pass, before an inner one begins.
-        on_return: Called when an outermost call has returned.
+        on_return: Called when an outermost call has returned, with its loss.
+        on_begin: Called before an outermost call.
 
     Attributes:
         loss: What the pass that runs was started from, where that is a single number.
@@ -37,9 +38,14 @@ class BackwardCalls:
     """
 
     def __init__(
-        self, guard: Guard, on_nested: Callable[[], None], on_return: Callable[[], None]
+        self,
+        guard: Guard,
+        on_nested: Callable[[], None],
+        on_return: Callable[[Tensor | None], None],
+        on_begin: Callable[[], None] | None = None,
     ) -> None:
         self.guard, self.on_nested, self.on_return = guard, on_nested, on_return
+        self.on_begin = on_begin
         self.loss: Tensor | None = None
         self.nested = 0
         self._own: Callable[..., None] | None = None
@@ -51,13 +57,14 @@ class BackwardCalls:
 
         @wraps(own)
         def backward(tensors: Any, *args: Any, **options: Any) -> None:
-            if current_pass() == -1:
+            if torch._C._current_graph_task_id() == -1:
                 self.guard(self._note, tensors)
+                loss = self.loss
                 try:
                     own(tensors, *args, **options)
                 finally:
                     self.loss = None
-                self.guard(self.on_return)
+                self.guard(self.on_return, loss)
                 return
             self.guard(self.on_nested)
             self.nested += 1
@@ -70,12 +77,14 @@ class BackwardCalls:
 
     def _note(self, tensors: Any) -> None:
         self.loss = _total(tensors)
+        if self.on_begin is not None:
+            self.on_begin()
 
     def stop(self) -> None:
         """Take the wrapper away, unless somebody has wrapped it in turn: then it only passes on."""
         if self._own is not None and torch.autograd.backward is self._wrapper:
             torch.autograd.backward = self._own
-        self._own = self._wrapper = self.loss = None
+        self._own = self._wrapper = self.loss = self.on_begin = None
         self.guard, self.on_nested, self.on_return = Guard(_nothing), _nothing, _nothing
 
 
@@ -90,5 +99,5 @@ def _total(tensors: Any) -> Tensor | None:
     return total
 
 
-def _nothing() -> None:
+def _nothing(*told: object) -> None:
     """Stand in for whoever listened."""

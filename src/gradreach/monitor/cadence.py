@@ -17,8 +17,10 @@ class Cadence:
 
     Args:
         every: Sample each ``every``-th pass, whatever it costs; ``None`` samples each 50th at
-            most, and only while sampling has taken no more than 5 % of the time.
+            most, and only while watching has taken no more than its share of the time.
         first: Number of passes sampled at the start.
+        share: Of the wall time. start_seconds: what may be taken before there is any to
+            compare with.
 
     Example:
         >>> cadence = Cadence(every=10)
@@ -30,12 +32,20 @@ class Cadence:
         (False, True)
     """
 
-    def __init__(self, every: int | None = None, first: int = FIRST) -> None:
+    def __init__(
+        self,
+        every: int | None = None,
+        first: int = FIRST,
+        *,
+        share: float = SHARE,
+        start_seconds: float = START_SECONDS,
+    ) -> None:
         if every is not None and every < 1:
             raise ValueError(f"Cadence(): argument 'every' must be at least 1; got {every}")
         self.fixed = every is not None
         self.every = every or EVERY
         self.first = first
+        self.share, self.start_seconds = share, start_seconds
         self._next = 0
         self._cost = 0.0  # of the last sample: what the next one will cost, as far as known
 
@@ -51,11 +61,11 @@ class Cadence:
             return number < self.first or number % self.every == 0
         if number < self.first:
             return self.affords(spent, elapsed)
-        return number >= self._next and spent + self._cost <= SHARE * elapsed
+        return number >= self._next and spent + self._cost <= self.share * elapsed
 
     def affords(self, spent: float, elapsed: float) -> bool:
         """Whether there is time for one more sample out of turn."""
-        return self.fixed or spent + self._cost <= max(START_SECONDS, SHARE * elapsed)
+        return self.fixed or spent + self._cost <= max(self.start_seconds, self.share * elapsed)
 
     def took(self, number: int, seconds: float) -> None:
         """Learn what sampling a pass has cost."""
@@ -66,6 +76,6 @@ class Cadence:
         if self.fixed:
             return f"the first {self.first}, then one of {self.every}"
         return (
-            f"the first {self.first}, then one of {self.every} at most, as {100 * SHARE:.0f} % of "
-            "the time allow"
+            f"the first {self.first}, then one of {self.every} at most, as {self.share:.1%} of the "
+            "time allow"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, MutableMapping
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -49,8 +50,8 @@ class LiveNames(MutableMapping[nn.Module, str]):
         hooks = torch.nn.modules.module
         self._depth = 0
         self.handles = [
-            hooks.register_module_forward_pre_hook(self._enter),
-            hooks.register_module_forward_hook(self._leave, always_call=True),
+            hooks.register_module_forward_pre_hook(partial(self._guard, self._enter)),
+            hooks.register_module_forward_hook(partial(self._guard, self._leave), always_call=True),
         ]
 
     def stop(self) -> None:
@@ -59,12 +60,17 @@ class LiveNames(MutableMapping[nn.Module, str]):
             handle.remove()
         self.handles.clear()
 
+    @property
+    def models(self) -> list[nn.Module]:
+        """The models met that have a recurrent module."""
+        return [root for root, recurrent in self._roots.items() if recurrent]
+
     def _enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         if transformed():
             return
         # A recurrent module may be added to a model after its first call.
         if self._depth == 0 or isinstance(module, nn.RNNBase | nn.RNNCellBase):
-            self._guard(self._name_below, module)
+            self._name_below(module)
         self._depth += 1
 
     def _leave(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
@@ -75,8 +81,8 @@ class LiveNames(MutableMapping[nn.Module, str]):
     def _name_below(self, root: nn.Module) -> None:
         if root in self._roots:
             return
-        self._roots[root] = True
         found = find_recurrent(root)
+        self._roots[root] = bool(found.watched or found.blind)
         for module, name in found.watched.items():
             if module not in self._names:
                 self._names[module] = self._unused(name, root)

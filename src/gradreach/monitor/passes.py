@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from gradreach.flow.sources.calls import CellCall, FusedCall, RecordedCall
@@ -27,7 +28,9 @@ from gradreach.monitor.forks import end_in_children
 from gradreach.monitor.guard import Guard
 from gradreach.monitor.hidden_hooks import HiddenHooks
 from gradreach.monitor.names import LiveNames
+from gradreach.monitor.names_of import NamesOf
 from gradreach.monitor.recording import ScriptRecorder
+from gradreach.monitor.step_rows import StepRows
 from gradreach.monitor.steps import StepCount
 
 __all__ = ["PassWatch", "SampledPass"]
@@ -39,12 +42,14 @@ class SampledPass:
 
     Args:
         number: Its number among the passes, from 0. step: updates of the weights before it.
+        reason: Why it was sampled: as in :class:`gradreach.records.sample.Sample`.
         gradients: By ``id`` of the weights in ``calls``, what this pass sent to them.
         loss: The value backward was called on, where it was seen.
     """
 
     number: int
     step: int
+    reason: str
     calls: list[RecordedCall]
     gradients: dict[int, Tensor | None]
     failures: dict[str, str] = field(default_factory=dict)
@@ -62,6 +67,11 @@ class PassWatch:
         cadence: Which passes to sample.
         on_step: Called after each update with the number of updates so far; what it raises is
             meant to reach the script.
+        model: Only its layers count, and the optimizers for which ``relevant`` holds; without
+            it, those of every model that is called.
+
+    Attributes:
+        rows: Told of every pass and step, where somebody wants rows.
     """
 
     def __init__(
@@ -69,25 +79,34 @@ class PassWatch:
         on_pass: Callable[[SampledPass], None],
         cadence: Cadence,
         on_step: Callable[[int], None] | None = None,
+        *,
+        model: nn.Module | None = None,
+        relevant: Callable[[Optimizer], bool] | None = None,
     ) -> None:
         self.on_pass, self.on_step, self.cadence = on_pass, on_step, cadence
-        self.guard = Guard(self._switch_off)
-        self.names = LiveNames(self.guard)
+        self.guard = Guard(self.switch_off)
+        self.names = LiveNames(self.guard) if model is None else NamesOf(model, self.guard)
+        self.rows: StepRows | None = None
+        self._relevant = relevant
         self.carried = CarryWatch()
         self.passes = self.samples = 0
         self._by_hand = HandUpdates()
-        self._backward = BackwardCalls(self.guard, self._begin, self._called)
+        self._backward = BackwardCalls(self.guard, self._begin, self._called, self._calling)
         self._hidden = HiddenHooks()
         self._count: StepCount | None = None
         self._recorder: ScriptRecorder | None = None
         self._gradients = WeightGradients([])
         self._values: dict[int, Tensor] = {}
         self._heartbeats: WeakKeyDictionary[nn.Module, RemovableHandle] = WeakKeyDictionary()
+        self._heartbeat = partial(self.guard, self._beat)
+        # Or torch warns when a weight is handed to another process that the hook stays behind.
+        self._heartbeat.__torch_unserializable__ = True  # type: ignore[attr-defined]
         self._pass: int | None = None  # the engine's number of the pass that is running
         self._mute = False  # the layers seen last have no weight that takes a gradient
         self._more = 0  # samples still to take of a layer that was not seen before
         self._unseen = 0  # calls of backward without a sign, since the last new layer
         self._passes_then = 0  # … at the call of backward before
+        self._reason = "start"
         self._armed_at = self._started_at = 0.0
 
     @property
@@ -97,7 +116,8 @@ class PassWatch:
         return self.passes if self._by_hand.seen and not counted else counted
 
     @property
-    def _elapsed(self) -> float:
+    def elapsed(self) -> float:
+        """Seconds since the watch began."""
         return time.perf_counter() - self._started_at
 
     @property
@@ -114,17 +134,24 @@ class PassWatch:
         """Begin to watch."""
         self._started_at = time.perf_counter()
         self._backward.start()
-        self._count = StepCount(self.on_step)
+        rows = self.rows
+        self._count = StepCount(
+            self.on_step,
+            relevant=self._relevant,
+            before=None if rows is None else rows.before_step,
+            after=None if rows is None else rows.after_step,
+            guard=self.guard,
+        )
         end_in_children(self.stop)
         self.guard(self._arm)
 
     def stop(self) -> None:
         """Remove every hook."""
-        self._switch_off()
+        self.switch_off()
         if self._count is not None:
             self._count.stop()
 
-    def _switch_off(self) -> None:
+    def switch_off(self) -> None:
         """Remove every hook, except the count of steps by which the script is to be ended."""
         self._backward.stop()
         self._disarm()
@@ -133,6 +160,14 @@ class PassWatch:
         self._heartbeats.clear()
 
     # ---- sampling on and off
+
+    def sample_next(self, reason: str) -> bool:
+        """Sample the next pass out of turn, if there is time for it; whether it will be."""
+        if self._recorder is None and self.cadence.affords(self.guard.seconds, self.elapsed):
+            self._reason = reason
+            self._arm()
+            return True
+        return False
 
     def _arm(self) -> None:
         self._armed_at = self.guard.seconds
@@ -167,7 +202,7 @@ class PassWatch:
             self._abandon()
         self._pass = running
         engine = torch.autograd.Variable._execution_engine
-        engine.queue_callback(partial(self._end, running))
+        engine.queue_callback(partial(self.guard, self._end, running))
 
     def _abandon(self) -> None:
         """The pass before raised an exception, so that its end was never told."""
@@ -194,7 +229,7 @@ class PassWatch:
         if running != self._pass:
             return
         self._pass = None
-        self.guard(self._finish)
+        self._finish()
         assert self._count is not None
         if self._by_hand.seen and not self._count.steps and self.on_step is not None:
             self.on_step(self.passes - 1)  # the update after this pass is yet to come
@@ -212,18 +247,30 @@ class PassWatch:
             if self._set_heartbeats(sampled.calls):
                 self._more, self._unseen = self.cadence.first, 0
             self._more -= 1
+            self._reason = "start" if self._more > 0 else "cadence"
             self.cadence.took(number, self.guard.seconds - self._armed_at)
         if self._recorder is None and self._is_due():
             self._arm()
 
     def _is_due(self) -> bool:
         spent = self.guard.seconds
-        if self._more > 0 and self.cadence.affords(spent, self._elapsed):
+        if self._more > 0 and self.cadence.affords(spent, self.elapsed):
             return True
-        return self.cadence.due(self.passes, spent, self._elapsed)
+        return self.cadence.due(self.passes, spent, self.elapsed)
 
-    def _called(self) -> None:
-        """A call of backward has returned; where it gave no sign it may train another layer."""
+    def _calling(self) -> None:
+        """A call of backward is about to run."""
+        if self.rows is not None:
+            self.rows.begin_pass()
+
+    def _called(self, loss: Tensor | None) -> None:
+        """A call of backward has returned."""
+        if self.rows is not None and self.rows.end_pass(loss) and self._count is not None:
+            self._count.passed()
+        self._look_for_signs()
+
+    def _look_for_signs(self) -> None:
+        """Where a call of backward gave no sign, it may train another layer."""
         unseen = self.passes == self._passes_then
         self._passes_then = self.passes
         if not unseen or self._recorder is not None:
@@ -236,7 +283,7 @@ class PassWatch:
         # Ever more rarely: the passes of a network without recurrence give no sign either.
         self._unseen += 1
         power_of_two = self._unseen & (self._unseen - 1) == 0
-        if power_of_two and self.cadence.affords(self.guard.seconds, self._elapsed):
+        if power_of_two and self.cadence.affords(self.guard.seconds, self.elapsed):
             self._arm()
 
     def _taken(self, number: int, recorder: ScriptRecorder) -> SampledPass:
@@ -257,6 +304,7 @@ class PassWatch:
         return SampledPass(
             number,
             step,
+            self._reason,
             recorder.calls,
             gradients,
             recorder.failures,
@@ -275,14 +323,10 @@ class PassWatch:
         for module in dict.fromkeys(new):
             for weight in module.parameters():
                 if weight.requires_grad:
-                    self._heartbeats[module] = weight.register_hook(self._beat)  # type: ignore[no-untyped-call]
+                    self._heartbeats[module] = weight.register_hook(self._heartbeat)  # type: ignore[no-untyped-call]
                     break
         self._mute = not any(call.module in self._heartbeats for call in calls)
         return any(module in self._heartbeats for module in new)
 
     def _beat(self, gradient: Tensor) -> None:
-        self.guard(self._begin)
-
-
-# Or torch warns when a weight is handed to another process that the hook stays behind.
-PassWatch._beat.__torch_unserializable__ = True  # type: ignore[attr-defined]
+        self._begin()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils.hooks import RemovableHandle
@@ -38,20 +40,31 @@ class ScriptRecorder(Recorder):
         """Its hooks."""
         return self._handles
 
-    def _before(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        if not transformed():
-            self._guard(super()._before, module, args)
+    def __enter__(self) -> ScriptRecorder:
+        hooks = torch.nn.modules.module
+        # The guard itself is what torch calls: nothing of ours stands outside it.
+        self._handles = [
+            hooks.register_module_forward_pre_hook(partial(self._guard, self._enter_call)),
+            hooks.register_module_forward_hook(
+                partial(self._guard, self._leave_call), with_kwargs=True
+            ),
+        ]
+        return self
 
-    def _after(
+    def _enter_call(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        if not transformed():
+            self._before(module, args)
+
+    def _leave_call(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     ) -> None:
         if not transformed():
-            self._guard(self._record_lightly, module, args, kwargs, output)
+            self._record_lightly(module, args, kwargs, output)
 
     def _record_lightly(self, *given: Any) -> None:
         known = len(self.calls)
         self.in_backward = current_pass() != -1
-        super()._after(*given)
+        self._after(*given)
         for call in self.calls[known:]:
             call.leave_graph()
             self._bytes += _size(call)

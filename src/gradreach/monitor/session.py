@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+from torch.optim.optimizer import Optimizer
 
+from gradreach import __version__
 from gradreach.diagnosis.diagnose import diagnose
 from gradreach.diagnosis.order import sort_key
 from gradreach.flow.analyse import analyse
 from gradreach.flow.find import class_name
-from gradreach.monitor.cadence import Cadence
+from gradreach.monitor.cost import SCRIPT_COST, Cost
+from gradreach.monitor.jumps import Jumps
+from gradreach.monitor.parameters import WatchedParameters
 from gradreach.monitor.passes import PassWatch, SampledPass
+from gradreach.monitor.sinks import FanOut, MemorySink, Sink
+from gradreach.monitor.step_rows import StepRows
 from gradreach.records import BlindSpot, Finding, GradientFlow
+from gradreach.records.event import Event, EventKind
+from gradreach.records.history import History
+from gradreach.records.sample import Sample
 from gradreach.records.sighting import Sighting
 from gradreach.runs.files import WriteError
 from gradreach.runs.folder import RunFolder
@@ -27,6 +39,7 @@ NEVER_REACHED = (
     "no sampled pass reached it: it was called where no gradient is recorded, or the loss does not "
     "depend on it, or torch.compile took it in (TORCHDYNAMO_DISABLE=1 keeps it out)"
 )
+BLIND_AFTER = 2  # steps after which a layer that no sample has reached is said to be blind
 LAG_PROBES = 4  # loss steps followed in each sample: the first samples show whether four do
 
 
@@ -38,26 +51,49 @@ class SessionOptions:
         every: Sample one pass of so many; ``None`` adapts to the measured cost.
         needs_lag: How far back the task must look, if the user knows.
         steps: Stop the script after so many optimizer steps (passes, where it takes none).
+        cost: The preset.
     """
 
     every: int | None = None
     needs_lag: int | None = None
     steps: int | None = None
+    cost: Cost = SCRIPT_COST
 
 
 class Session:
-    """Collects what the watch samples.
+    """Collects what the watch samples and counts.
 
     Args:
-        folder: Where records are written as they come.
+        folder: Where full records are written as they come, if anywhere.
         enough: Called, inside the script, once ``options.steps`` are done.
+        model: Watch this one only, and the optimizers for which ``relevant`` holds.
+        sinks: Where rows, samples and events go, beside the memory.
     """
 
     def __init__(
-        self, folder: RunFolder, options: SessionOptions, enough: Callable[[], None]
+        self,
+        folder: RunFolder | None,
+        options: SessionOptions,
+        enough: Callable[[], None] | None = None,
+        *,
+        model: nn.Module | None = None,
+        relevant: Callable[[Optimizer], bool] | None = None,
+        sinks: Sequence[Sink] = (),
     ) -> None:
         self.folder, self.options, self.enough = folder, options, enough
-        self.watch = PassWatch(self.take, Cadence(options.every), self._count)
+        self.memory = MemorySink()
+        self.sink = FanOut([self.memory, *sinks], self._sink_failed)
+        cadence = options.cost.cadence(options.every)
+        self.watch = PassWatch(
+            self.take, cadence, self._count, model=model, relevant=relevant or self._moves
+        )
+        self.watch.guard.on_fault = self._failed
+        names = self.watch.names
+        self.parameters = WatchedParameters(lambda: names.models, lambda: names)
+        self.pace = options.cost.pace()
+        self.rows = StepRows(self.parameters, self.pace, self._emit)
+        self.watch.rows = self.rows
+        self.jumps = Jumps()
         self.sightings: dict[tuple[str, str], Sighting] = {}
         self.flows: list[tuple[int, GradientFlow]] = []  # (step, flow), first and latest ones
         self.blind: dict[str, BlindSpot] = {}
@@ -65,26 +101,67 @@ class Session:
         self.unwritten: str | None = None  # why the run folder could not be written
         self._kinds: dict[str, str] = {}  # class of each recurrent module met, by name
         self._reached: set[str] = set()
+        self._told: set[str] = set()  # modules whose blindness is an event already
+        self._sampling = 0.0  # seconds that went into samples
         self.measured = 0  # samples in which at least one layer could be measured
+        self.seconds: float | None = None  # wall time of the whole watch, once it has ended
 
     def start(self) -> None:
         """Begin to watch the process."""
         self.watch.start()
+        self.watch.guard(self._attached)
 
     def stop(self) -> None:
         """End the watch; what was found stays."""
+        if self.seconds is not None:
+            return
+        self.seconds = self.watch.elapsed
+        self.watch.guard(self.rows.close)
         self.watch.stop()
         self._meet()
         if self.watch.samples:
             for name in self._kinds.keys() - self._reached:
-                self.blind.setdefault(name, BlindSpot(name, self._kinds[name], NEVER_REACHED))
-        self.blind |= dict(self.watch.names.blind)
+                self._see_blind(BlindSpot(name, self._kinds[name], NEVER_REACHED))
+        for spot in self.watch.names.blind.values():
+            self._see_blind(spot)
         self.trouble = self.watch.fault
+        for finding in self.over_training():
+            self.see(finding, self.rows.steps)
+        self._event("detached", "the watch ended", {"steps": self.rows.steps})
+        self.sink.close(self.meta())
+
+    # ---- steps
+
+    def _moves(self, optimizer: Optimizer) -> bool:
+        """Whether an optimizer's steps count; until parameters are known, any may be ours."""
+        return True
+
+    def _attached(self) -> None:
+        self._meet()
+        kinds = dict(self._kinds)
+        text = f"watching {', '.join(kinds) or 'whatever recurrent layer is called'}"
+        self._event("attached", text, {"layers": kinds, "torch": torch.__version__})
+
+    def _emit(self, row: dict[str, float]) -> None:
+        """Take a step's row; where a quantity jumps, have the next pass sampled."""
+        self.sink.row(row)
+        guard, step = self.watch.guard, int(row["step"])
+        self.pace.took(guard.seconds - self._sampling, self.watch.elapsed - self._sampling)
+        for name in ("loss", "gradient_norm"):
+            told = self.jumps.look(name.replace("_", " "), row[name]) if _counts(row[name]) else ""
+            if told and self.watch.sample_next("jump"):
+                self._event("jump", told, {name: row[name]})
+        if step == BLIND_AFTER - 1 and not self.watch.samples:
+            for name, kind in self._kinds.items():
+                self._see_blind(BlindSpot(name, kind, NEVER_REACHED))
+
+    # ---- samples
 
     def take(self, sampled: SampledPass) -> None:
         """Analyse one sampled pass, and write what came of it."""
         started = time.perf_counter()
         self._meet()
+        self.parameters.meet(again=True)
         reached = {call.name for call in sampled.calls if call.reached}
         self._reached |= reached
         # Others belong to another pass: an evaluation, the opponent of this network.
@@ -92,7 +169,8 @@ class Session:
         with torch.no_grad(), plain_defaults():
             layers, blind = analyse(calls, sampled.gradients, LAG_PROBES, seed=0)
         blind += [BlindSpot(name, "module", reason) for name, reason in sampled.failures.items()]
-        self.blind |= {spot.module: spot for spot in blind}
+        for spot in blind:
+            self._see_blind(spot, again=True)
         flow = GradientFlow(
             layers=layers,
             blind=tuple(blind),
@@ -106,13 +184,20 @@ class Session:
             },
         )
         self.measured += bool(layers)
-        if not layers:
-            return
+        if layers:
+            self._keep(sampled, flow)
+        self._sampling += time.perf_counter() - started
+
+    def _keep(self, sampled: SampledPass, flow: GradientFlow) -> None:
         # The large arrays of every sample would fill the memory of a long run.
         plain = flow.to_dict()
         self.flows = [*self.flows[:1], (sampled.step, GradientFlow.from_dict(plain))]
-        for finding in diagnose(flow, self.options.needs_lag):
+        found = diagnose(flow, self.options.needs_lag)
+        for finding in found:
             self.see(finding, sampled.step)
+        self.sink.sample(
+            Sample.of(flow, sampled.step, sampled.number, sampled.reason, tuple(found))
+        )
         self._write(sampled.number, plain)
 
     def _meet(self) -> None:
@@ -120,15 +205,25 @@ class Session:
         names = self.watch.names
         self._kinds |= {names[module]: class_name(module) for module in names}
 
+    def _see_blind(self, spot: BlindSpot, again: bool = False) -> None:
+        """Note what cannot be measured; the first time, it is an event."""
+        if again or spot.module not in self.blind:
+            self.blind[spot.module] = spot
+        if spot.module not in self._told:
+            self._told.add(spot.module)
+            self._event("blind", str(spot), {"module": spot.module, "reason": spot.reason})
+
     def _write(self, number: int, flow: dict[str, Any]) -> None:
         """Write a sample; a full disk ends the writing, not the watch."""
-        if self.unwritten is not None:
+        if self.unwritten is not None or self.folder is None:
             return
         try:
             self.folder.write_flow(number, flow)
             self.folder.write_findings([sighting.to_dict() for sighting in self.ordered()])
         except WriteError as error:
             self.unwritten = str(error)
+
+    # ---- what came of it
 
     def see(self, finding: Finding, step: int) -> None:
         """Note a finding, or that it was seen again."""
@@ -140,9 +235,109 @@ class Session:
         """Return the findings, the gravest and most causal first."""
         return sorted(self.sightings.values(), key=lambda sighting: sort_key(sighting.finding))
 
+    def over_training(self) -> list[Finding]:
+        """Ask the rules that look at the whole training, for what no single sample showed."""
+        try:
+            # The rules over training are not all there yet: a GradientFlow only, so far.
+            ask: Any = diagnose
+            found: list[Finding] = ask(self.history(), self.options.needs_lag)
+        except TypeError:
+            return []
+        except Exception:  # noqa: BLE001  the run has ended well, and what else was seen stands
+            self.trouble = self.trouble or traceback.format_exc()
+            return []
+        return [each for each in found if (each.code, each.layer or "") not in self.sightings]
+
+    def findings(self) -> list[Finding]:
+        """Return what is wrong, the gravest first: in single samples, and over the training."""
+        seen = [sighting.finding for sighting in self.sightings.values()]
+        return sorted([*seen, *self.over_training()], key=sort_key)
+
+    def report(self, path: Path) -> None:
+        """Write the report; it needs jinja2, which is imported only now."""
+        from gradreach.report.run_report import write_run_report
+
+        step = self.rows.steps
+        sightings = self.ordered() + [Sighting.at(each, step) for each in self.over_training()]
+        write_run_report(path, "the watched training", sightings, self.flows, list(self.notes()))
+
+    def notes(self) -> Iterator[str]:
+        """Yield sentences on how it was watched, and what went wrong with that."""
+        meta = self.meta()
+        promise = "" if meta["promise"] is None else f" (at most {meta['promise']:.0%} is meant)"
+        yield (
+            f"Watched {meta['steps']} optimizer steps and {meta['passes']} backward passes, "
+            f"sampled {meta['samples']} ({meta['sampled']}); watching took "
+            f"{meta['watching_seconds']:.2f} s, {meta['overhead']:.1%} on top of the training's "
+            f"own time{promise}."
+        )
+        for event in self.memory.events:
+            if event.kind in ("fault", "blind", "gap"):
+                yield f"At step {event.step}: {event.text}."
+
+    def history(self) -> History:
+        """Return what was recorded so far."""
+        return History(
+            rows=self.memory.columns(),
+            samples=tuple(self.memory.samples),
+            probes=tuple(self.memory.probes),
+            events=tuple(self.memory.events),
+            needs_lag=self.options.needs_lag,
+            meta=self.meta(),
+        )
+
+    @property
+    def overhead(self) -> float:
+        """Time that watching took, by the time that the user's own work took."""
+        seconds = self.watch.elapsed if self.seconds is None else self.seconds
+        return self.watch.seconds / max(seconds - self.watch.seconds, 1e-9)
+
+    def meta(self) -> dict[str, Any]:
+        """Return how it was watched, as plain data."""
+        return {
+            "cost": self.options.cost.name,
+            "promise": self.options.cost.promise,
+            "overhead": self.overhead,
+            "watching_seconds": self.watch.seconds,
+            "seconds": self.watch.elapsed if self.seconds is None else self.seconds,
+            "steps": self.rows.steps,
+            "passes": self.watch.passes,
+            "samples": self.watch.samples,
+            "sampled": str(self.watch.cadence),
+            "row_stride": self.pace.stride,
+            "followed": self.parameters.described,
+            "by_hand": self.rows.by_hand,
+            "blind": [spot.to_dict() for spot in self.blind.values()],
+            "trouble": self.watch.fault,
+            "versions": {"gradreach": __version__, "torch": torch.__version__},
+        }
+
+    # ---- what goes wrong
+
+    def _failed(self) -> None:
+        """Something of ours has raised: the guard has kept it from the user and ends the watch."""
+        try:
+            self.watch.switch_off()
+        finally:
+            last = (self.watch.fault or "").strip().splitlines()[-1:]
+            text = f"gradreach itself failed and watches no more: {' '.join(last)}"
+            self._event("fault", text, {"traceback": self.watch.fault})
+
+    def _sink_failed(self, told: str) -> None:
+        self._event("gap", told, {})
+
+    def _event(self, kind: EventKind, text: str, numbers: dict[str, Any]) -> None:
+        self.sink.event(Event(kind=kind, step=self.rows.steps, text=text, numbers=numbers))
+
     def _count(self, steps: int) -> None:
-        if self.options.steps is not None and steps >= self.options.steps:
+        limit = self.options.steps
+        if limit is not None and self.enough is not None and steps >= limit:
             self.enough()
+
+
+def _counts(value: float) -> bool:
+    """Whether a number was measured: NaN stands for what was not."""
+    return value == value
 
 
 @contextmanager

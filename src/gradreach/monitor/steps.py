@@ -1,14 +1,24 @@
-"""Counts the updates that a script's optimizers make."""
+"""Counts the updates that a process's optimizers make, and tells when each begins and ends."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from weakref import WeakSet
 
-from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
+import torch
+from torch.optim.optimizer import (
+    Optimizer,
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
+
+from gradreach.monitor.guard import Guard
 
 __all__ = ["StepCount"]
+
+Listener = Callable[[Optimizer, bool], None]
 
 
 class StepCount:
@@ -16,9 +26,12 @@ class StepCount:
 
     Args:
         on_step: Called after each with their number so far; what it raises ends the script.
+        relevant: Tells whether an optimizer's steps count; without it all do.
+        before, after: Called around each call of an optimizer, with whether it begins a new step
+            (or goes on with that of another optimizer).
+        guard: Runs ``relevant``, ``before`` and ``after``.
 
     Example:
-        >>> import torch
         >>> weight = torch.zeros(1, requires_grad=True)
         >>> count = StepCount()
         >>> encoder, decoder = torch.optim.SGD([weight]), torch.optim.SGD([weight])
@@ -32,26 +45,72 @@ class StepCount:
         3
     """
 
-    def __init__(self, on_step: Callable[[int], None] | None = None) -> None:
+    def __init__(
+        self,
+        on_step: Callable[[int], None] | None = None,
+        *,
+        relevant: Callable[[Optimizer], bool] | None = None,
+        before: Listener | None = None,
+        after: Listener | None = None,
+        guard: Guard | None = None,
+    ) -> None:
         self.steps = 0
-        self._on_step = on_step
+        self.inside = False  # an optimizer's step is running: a pass now is one of its closure
+        self._on_step, self._relevant = on_step, relevant
+        self._listeners = (before, after)
+        self._guard = guard or Guard(_nothing)
+        # The count goes on where the watch has failed: a script is ended by it.
+        self._own_guard = Guard(_nothing)
         self._stepped: WeakSet[Optimizer] = WeakSet()
-        self._handle = register_optimizer_step_post_hook(self._after)
+        self._new = True
+        self._handles = [
+            register_optimizer_step_pre_hook(partial(self._own_guard, self._before)),
+            register_optimizer_step_post_hook(partial(self._own_guard, self._after)),
+        ]
 
     def passed(self) -> None:
         """Note that a backward pass has ended: what steps after it is a step of its own."""
+        if not self.inside:
+            self._stepped.clear()
+
+    def skipped(self) -> None:
+        """Note a step that somebody kept from being made: it has its number all the same."""
         self._stepped.clear()
+        self.steps += 1
 
     def stop(self) -> None:
         """Count no more."""
-        self._handle.remove()
+        for handle in self._handles:
+            handle.remove()
+
+    def _counts(self, optimizer: Optimizer) -> bool:
+        if torch.compiler.is_compiling():
+            return False
+        return self._relevant is None or self._relevant(optimizer)
+
+    def _before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if not self._counts(optimizer):
+            return
+        self._new = not self._stepped or optimizer in self._stepped
+        if self._new:
+            self._stepped.clear()
+        self._stepped.add(optimizer)
+        self.inside = True
+        if self._listeners[0] is not None:
+            self._guard(self._listeners[0], optimizer, self._new)
 
     def _after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        if self._stepped and optimizer not in self._stepped:
-            self._stepped.add(optimizer)
+        if not self._counts(optimizer):
             return
-        self._stepped.clear()
-        self._stepped.add(optimizer)
+        self.inside = False
+        if self._listeners[1] is not None:
+            self._guard(self._listeners[1], optimizer, self._new)
+        if not self._new:
+            return
         self.steps += 1
         if self._on_step is not None:
             self._on_step(self.steps)
+
+
+def _nothing() -> None:
+    """Do nothing when a guard fails."""

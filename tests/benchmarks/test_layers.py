@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from gradreach.kernels.native import core
 
@@ -68,7 +69,7 @@ def test_floor_case_does_every_product_of_a_step(part):
     problem, build = part("problem"), part("torch_cases").build
     step = build(problem.Case("gemm", "lstm"), SMALL)
 
-    with torch.utils.flop_counter.FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False) as counter:
         step()
 
     assert counter.get_total_flops() == problem.flops("lstm", SMALL)

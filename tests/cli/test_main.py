@@ -266,3 +266,14 @@ def test_info_as_json_is_one_object():
     told = json.loads(CliRunner().invoke(main, ["info", "--json"]).output)
 
     assert told == {"schema_version": 1, **gathered_info()}
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_every_command_takes_the_short_help_option_however_it_is_called(name):
+    """Click settles it by the first call; a command invoked alone must not decide otherwise."""
+    command = main.get_command(click.Context(main), name)
+
+    alone = CliRunner().invoke(command, ["-h"])
+
+    assert alone.exit_code == 0
+    assert "-h, --help" in alone.output

@@ -61,13 +61,29 @@ def assert_flow_matches(
         layer = flow.layers[f"rnn.{suffix}"]
         assert (layer.source, layer.exact) == ("fused", True)
         assert (layer.steps, layer.batch) == reference.per_sample.shape
-        assert layer.hidden_size == case.hidden
+        assert layer.hidden_size == (case.projection or case.hidden)
         assert_layer_matches_reference(layer, reference, case.dtype)
         assert layer.reach(0.01) == reach_of(layer.lag_profile, 0.01)
 
 
 @pytest.mark.parametrize("case", covering_cases(), ids=str)
 def test_measured_layer_is_the_unrolled_one(case: FusedCase) -> None:
+    flow, layers = measured_and_expected(case)
+
+    assert_flow_matches(flow, layers, case)
+
+
+PROJECTED = [
+    replace(case, hidden=5, projection=2 + number % 2)
+    for number, case in enumerate(covering_cases())
+    if case.kind == "LSTM"
+]
+
+
+# torch tells once that oneDNN has no such kernel; the user's own pass says the same.
+@pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning")
+@pytest.mark.parametrize("case", PROJECTED, ids=str)
+def test_lstm_with_a_projection_is_the_unrolled_one(case: FusedCase) -> None:
     flow, layers = measured_and_expected(case)
 
     assert_flow_matches(flow, layers, case)

@@ -414,11 +414,18 @@ def unused_output(rnn, x):
     return rnn.weight_hh_l0.sum()
 
 
-def test_half_precision_and_projections_are_named_as_blind():
-    for rnn in (nn.LSTM(3, 4, proj_size=2), nn.GRU(3, 4).bfloat16()):
-        dtype = rnn.weight_hh_l0.dtype
-        with pytest.raises(NotMeasurableError, match="proj_size|bfloat16"):
-            gr.measure(rnn, lambda rnn=rnn, d=dtype: rnn(torch.zeros(2, 1, 3, dtype=d))[0].sum())
+@pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning")
+@pytest.mark.parametrize("own", [False, True], ids=["torch's", "ours"])
+def test_jacobian_of_a_projected_lstm_is_refused_with_the_reason(own):
+    rnn = (gr.nn.LSTM if own else nn.LSTM)(3, 4, proj_size=2)
+    x = torch.randn(6, 1, 3)
+
+    layer = gr.measure(rnn, lambda: rnn(x)[0].square().sum()).layers["lstm"]
+
+    assert layer.state_gradients("h").shape == (6, 1, 2)
+    assert layer.state_gradients("c").shape == (6, 1, 4)
+    with pytest.raises(NotMeasurableError, match="narrower h than c"):
+        _ = layer.jacobian
 
 
 def test_error_of_the_closure_passes_through_with_a_note():

@@ -51,12 +51,14 @@ class FusedCase:
     batch: int = 3
     hidden: int = 4
     seed: int = 0
+    projection: int = 0
 
     def __str__(self) -> str:
         words = [self.kind, f"{self.layers}x{self.hidden}", self.layout, f"T{self.steps}"]
         words += [name for name in ("bidirectional", "batch_first") if getattr(self, name)]
         words += [] if self.bias else ["no bias"]
         words += ["h0 given"] if self.given_state else []
+        words += [f"proj {self.projection}"] if self.projection else []
         words += [f"dropout {self.dropout}"] if self.dropout else []
         return ", ".join([*words, str(self.dtype).removeprefix("torch."), self.loss])
 
@@ -180,7 +182,7 @@ def _build(case: FusedCase) -> Built:
     if case.given_state:
         hx = draw(*shape)
         if case.kind == "LSTM":
-            hx = (hx, draw(*shape))
+            hx = (hx[..., : case.projection or None], draw(*shape))
     return Built(module, input, hx, make_loss(case))
 
 
@@ -197,7 +199,7 @@ def make_module(case: FusedCase) -> nn.RNNBase:
     if case.kind == "GRU":
         return nn.GRU(3, case.hidden, **common)
     if case.kind == "LSTM":
-        return nn.LSTM(3, case.hidden, **common)
+        return nn.LSTM(3, case.hidden, proj_size=case.projection, **common)
     nonlinearity = case.kind.removeprefix("RNN_").lower()
     return nn.RNN(3, case.hidden, nonlinearity=nonlinearity, **common)
 

@@ -41,7 +41,8 @@ def cell_step(
         kind: `RNN_TANH`, `RNN_RELU`, `GRU` or `LSTM`.
         x: Input of the step, `(B, I)`.
         state: `[h]`, for an LSTM `[h, c]`, each `(B, H)`.
-        weights: `weight_ih`, `weight_hh` and, where the layer has them, the biases.
+        weights: `weight_ih`, `weight_hh` and, where the layer has them, the biases and the
+            projection `weight_hr`.
     """
     h = state[0]
     from_input = x @ weights["weight_ih"].T
@@ -52,7 +53,8 @@ def cell_step(
     if kind == "LSTM":
         i, f, g, o = (from_input + from_state).chunk(4, dim=1)
         c = torch.sigmoid(f) * state[1] + torch.sigmoid(i) * torch.tanh(g)
-        return [torch.sigmoid(o) * torch.tanh(c), c]
+        m = torch.sigmoid(o) * torch.tanh(c)
+        return [m @ weights["weight_hr"].T if "weight_hr" in weights else m, c]
     if kind == "GRU":
         r_input, z_input, n_input = from_input.chunk(3, dim=1)
         r_state, z_state, n_state = from_state.chunk(3, dim=1)
@@ -178,7 +180,7 @@ def dropout_masks(module: nn.RNNBase, input: Any, generator: torch.Generator) ->
     """
     if not module.training or module.dropout == 0.0:
         return []
-    width = module.hidden_size * (2 if module.bidirectional else 1)
+    width = (module.proj_size or module.hidden_size) * (2 if module.bidirectional else 1)
     keep = 1 - module.dropout
     packed = isinstance(input, PackedSequence)
     data = input.data if packed else time_major(module, input)
@@ -247,7 +249,9 @@ def unroll_call(
         for direction in directions:
             suffix = f"l{layer}{direction}"
             start = [
-                layer_input.new_zeros(len(lengths), module.hidden_size)
+                layer_input.new_zeros(
+                    len(lengths), (part == 0 and module.proj_size) or module.hidden_size
+                )
                 if state is None
                 else state[part][row].to(dtype)
                 for part in range(parts)
@@ -292,6 +296,7 @@ def run_chain(
 ) -> tuple[Chain, list[Tensor], float]:
     """Run one layer in one direction over inputs that stand in the order of the recurrence."""
     names = ["weight_ih", "weight_hh"] + (["bias_ih", "bias_hh"] if module.bias else [])
+    names += ["weight_hr"] if module.proj_size else []
     chain = Chain(reverse=suffix.endswith("_reverse"))
     margin = np.inf
     for k, x in enumerate(steps):

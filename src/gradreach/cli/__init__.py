@@ -6,6 +6,7 @@ import click
 
 from gradreach import __version__
 from gradreach.cli.ending import EndingGroup
+from gradreach.cli.lazy_group import HELP
 
 __all__ = ["main"]
 
@@ -31,7 +32,7 @@ COMMANDS = {
     cls=EndingGroup,
     lazy=COMMANDS,
     running_scripts=["diagnose"],
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=HELP,
     epilog="Exit codes: 0 healthy, 1 problem found, 2 usage error, 3 could not measure.",
 )
 @click.version_option(__version__, prog_name="gradreach", message="%(prog)s %(version)s")

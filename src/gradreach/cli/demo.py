@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from gradreach.cli.lazy_group import LazyGroup
+from gradreach.cli.lazy_group import HELP, LazyGroup
 from gradreach.errors import MissingExtraError
 
 if TYPE_CHECKING:  # it imports torch, for which `--help` must not wait
@@ -35,7 +35,9 @@ COMMANDS = {
 }
 
 
-@click.group("demo", cls=LazyGroup, lazy=COMMANDS, invoke_without_command=True)
+@click.group(
+    "demo", cls=LazyGroup, lazy=COMMANDS, invoke_without_command=True, context_settings=HELP
+)
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),

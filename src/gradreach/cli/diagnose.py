@@ -13,6 +13,7 @@ from typing import TextIO
 import click
 
 from gradreach.cli.any_encoding import tolerate_any_encoding
+from gradreach.cli.lazy_group import HELP
 from gradreach.runs.files import WriteError
 from gradreach.runs.folder import RunFolder, RunFolderError
 from gradreach.script.ranks import is_first_rank, is_one_of_many
@@ -25,7 +26,7 @@ READER_GONE = 128 + 13  # as a shell reports a death by SIGPIPE
 
 
 @click.command(
-    context_settings={"allow_interspersed_args": False},
+    context_settings={**HELP, "allow_interspersed_args": False},
     epilog="Options of gradreach stand before the script, the script's own after it.",
 )
 @click.option("--every", type=click.IntRange(1), metavar="N",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import click
 
+from gradreach.cli.lazy_group import HELP
+
 __all__ = ["explain"]
 
 
-@click.command("explain")
+@click.command("explain", context_settings=HELP)
 @click.argument("code", required=False)
 def explain(code: str | None) -> None:
     """Print the page of a finding, or the list of findings without CODE.

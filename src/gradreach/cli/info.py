@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from gradreach import __version__
+from gradreach.cli.lazy_group import HELP
 
 __all__ = ["gathered_info", "info"]
 
@@ -40,7 +41,7 @@ def gathered_info() -> dict[str, Any]:
     }
 
 
-@click.command("info")
+@click.command("info", context_settings=HELP)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 def info(as_json: bool) -> None:
     """Print versions and what does the computing here."""

@@ -9,7 +9,11 @@ from typing import Any
 
 import click
 
-__all__ = ["LazyGroup"]
+__all__ = ["HELP", "LazyGroup"]
+
+HELP: Mapping[str, Any] = {"help_option_names": ["-h", "--help"]}
+"""Context settings of every command: click settles a command's help option once and for all by
+the first context that asks, be it the group's or, where it is called alone, its own."""
 
 
 class LazyGroup(click.Group):

@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 import click
 
+from gradreach.cli.lazy_group import HELP
 from gradreach.cli.smallest_text import exploded_lines, product_lines, term_lines, training_lines
 from gradreach.flow.scalar_bptt import Activation, Loss, ScalarWeights, Unrolled, terms, unroll
 from gradreach.tasks.first_bit import FIRST_BIT_SEQUENCES, FirstBit
@@ -228,7 +229,7 @@ def _plain(values: Iterable[float]) -> list[float | None]:
     return [float(value) if math.isfinite(value) else None for value in values]
 
 
-@click.command("smallest")
+@click.command("smallest", context_settings=HELP)
 @click.option(
     "--steps",
     "-T",

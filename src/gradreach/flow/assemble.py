@@ -264,7 +264,7 @@ def _layer_flow(
         name=name,
         kind=track.kind,
         source=track.source,
-        dtype=str(tapes[0].hidden.dtype).removeprefix("torch."),
+        dtype=str(tapes[0].rounded_to).removeprefix("torch."),
         reverse=place[1] == 1,
         hidden_size=tapes[0].hidden_size,
         lengths=lengths.cpu().numpy(),

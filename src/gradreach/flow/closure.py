@@ -24,7 +24,10 @@ __all__ = ["Closure", "check_closure", "relative_error"]
 
 # Far above the rounding of a sane net (1e-6, 1e-14) and of a chaotic one replayed with the
 # same bits (2e-4), far below any wrong replay seen (0.9 and more): decisions/0004-replay.md.
-TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-8}
+TOLERANCE = {
+    torch.float32: 1e-3, torch.float64: 1e-8, torch.float16: 2e-2, torch.bfloat16: 1e-1
+}  # fmt: skip
+TF32 = 2e-2  # where cuDNN may round float32 to the 10 bits of TF32: as for float16
 ROWS = 32  # rows of a weight compared at once
 CELLS: dict[str, Callable[..., Any]] = {
     "tanh": _VF.rnn_tanh_cell,
@@ -58,6 +61,8 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
     if apart is not None:
         difference = torch.tensor(apart, dtype=torch.float64)
         return _quotient(difference, total_norm(expected))
+    if not found.dim():  # a single number of its own, α of a residual path, say
+        found, expected = found[None], expected[None]
     pairs = zip(torch.split(found, ROWS), torch.split(expected, ROWS), strict=True)
     difference = total_norm(torch.stack([total_norm(a - b.double()) for a, b in pairs]))
     return _quotient(difference, total_norm(expected))
@@ -79,15 +84,18 @@ def check_closure(results: list[Swept], gradients: dict[int, Tensor | None]) -> 
     checked = Closure()
     sums: dict[str, Tensor] = {}
     tensors: dict[str, Tensor] = {}
+    rounded: dict[str, torch.dtype] = {}
     for result in results:
         for place, contributions in result.contributions.items():
-            tensors |= result.track.tapes(*place)[0].parameters()
+            tape = result.track.tapes(*place)[0]
+            tensors |= tape.parameters()
+            rounded |= dict.fromkeys(contributions, tape.rounded_to)
             for name, contribution in contributions.items():
                 own = contribution.total
                 sums[name] = sums[name] + own if name in sums else own
     opinions: dict[str, Tensor] | None = None
     for name, total in sums.items():
-        tolerance = TOLERANCE[tensors[name].dtype]
+        tolerance = _tolerance(rounded[name], total)
         gradient = gradients.get(id(tensors[name]))
         checked.outside_gradient[name] = 0.0
         if gradient is not None:
@@ -104,6 +112,12 @@ def check_closure(results: list[Swept], gradients: dict[int, Tensor | None]) -> 
         if gradient is not None:
             checked.outside_gradient[name] = relative_error(total, gradient)
     return checked
+
+
+def _tolerance(dtype: torch.dtype, like: Tensor) -> float:
+    if dtype == torch.float32 and like.is_cuda and torch.backends.cudnn.allow_tf32:
+        return TF32
+    return TOLERANCE[dtype]
 
 
 def _second_opinions(results: list[Swept]) -> dict[str, Tensor]:

@@ -47,6 +47,8 @@ def _number_terms(
     """Return the terms of one of the kernel's numbers, ``(T, *its shape)``."""
     if number == "scale":
         return _products(hidden, track.joined([fresh_states(tape) for tape in tapes]))
+    if number == "projection":
+        return _outer_products(hidden, track.joined([fresh_states(tape) for tape in tapes]))
     if number == "carries":
         assert tapes[0].extension is not None
         skips = tapes[0].extension.cell.skips
@@ -64,6 +66,15 @@ def _products(gradient: Scaled, values: Tensor) -> Tensor:
     """Return Σ_b δ ⊙ values of each step, ``(T, H)``; in the padding δ is 0."""
     parts = [
         (gradient.read(start, stop) * values[start:stop].double()).sum(1)
+        for start, stop in stretches(len(values))
+    ]
+    return torch.cat(parts)
+
+
+def _outer_products(gradient: Scaled, values: Tensor) -> Tensor:
+    """Return Σ_b δ valuesᵀ of each step, ``(T, P, H)``."""
+    parts = [
+        torch.einsum("tbp,tbh->tph", gradient.read(start, stop), values[start:stop].double())
         for start, stop in stretches(len(values))
     ]
     return torch.cat(parts)

@@ -39,7 +39,7 @@ def saturated_and_dead(tapes: Sequence[Tape]) -> tuple[Tensor, Tensor]:
 
 def _shares(tapes: Sequence[Tape], level: float) -> tuple[Tensor, Tensor]:
     """Return the shares of (step, row) with φ' < ``level`` and with φ' = 0."""
-    low = torch.zeros(tapes[0].hidden_size, dtype=torch.float64, device=tapes[0].hidden.device)
+    low = torch.zeros(tapes[0].units, dtype=torch.float64, device=tapes[0].hidden.device)
     zero, count = torch.zeros_like(low), 0
     for tape in tapes:
         count += int(tape.axis.lengths.sum())
@@ -60,7 +60,7 @@ def _output(tape: Tape) -> Tensor:
 
 def _counted(tape: Tape, level: float) -> tuple[Tensor, Tensor]:
     valid = tape.axis.valid
-    low = torch.zeros(tape.hidden_size, dtype=torch.float64, device=tape.hidden.device)
+    low = torch.zeros(tape.units, dtype=torch.float64, device=tape.hidden.device)
     zero = torch.zeros_like(low)
     for start, stop in stretches(tape.axis.steps):
         slope = equations_for(tape).slope(tape, start, stop)

@@ -96,7 +96,7 @@ def final_gradients(
     result = StateFlow(torch.zeros_like(flow.hidden),
                        None if flow.cell is None else torch.zeros_like(flow.cell))  # fmt: skip
     passed_on = segment < len(track.links) and track.links[segment] == Link.SAME
-    noise = ROUNDING[part.replay.tapes[layer][direction].hidden.dtype]
+    noise = ROUNDING[part.replay.tapes[layer][direction].rounded_to]
     for total, own, target in zip(
         part.finals, (flow.hidden, flow.cell), (result.hidden, result.cell), strict=False
     ):

@@ -6,6 +6,8 @@ t + d, and over every skip at step t + d·s. With δ the total gradient::
     δ_t = outside_t + Wᵀ δa_{t+d} + Σ_j carries[j] ⊙ δ_{t+d·skips[j]}
     δa_t = φ'(a_t) ⊙ scale ⊙ δ_t
 
+Where h is a projection of the cell's output (LSTM with proj_size), δ_t goes through W_hrᵀ first.
+
 What comes back to a step that is still to be visited waits for it; what comes back to the
 steps before the first belongs to the state given.
 """
@@ -59,16 +61,25 @@ class _Way:
     weight: Tensor  # (G·H, H)
     scale: Tensor | None
     carries: Tensor | None
+    projection: Tensor | None  # (P, H)
 
     @classmethod
     def of(cls, extension: Extension, tape: Tape) -> _Way:
         scale, carries = extension.numbers.scale, extension.numbers.carries
+        projection = extension.projection
         return cls(
             extension,
             tape.matrix.detach().double(),
             None if scale is None else scale.detach().double(),
             None if carries is None else carries.detach().double(),
+            None if projection is None else projection.detach().double(),
         )
+
+    def into_cell(self, delta: Tensor) -> Tensor:
+        """Return the share of δh that reaches what the cell computed, u_t."""
+        if self.projection is not None:
+            return delta @ self.projection
+        return delta if self.scale is None else delta * self.scale
 
 
 @dataclass
@@ -114,18 +125,18 @@ def _chunk(
     hidden = _arriving(arrivals.output, tape, start, stop, waiting.rows)
     cell = None
     if waiting.given.cell is not None:
-        cell = _arriving(arrivals.cell, tape, start, stop, waiting.rows)
-    source = hidden.new_empty((*hidden.shape[:-1], local.recurrent.shape[2], tape.hidden_size))
+        cell = _arriving(arrivals.cell, tape, start, stop, waiting.rows, tape.units)
+    source = hidden.new_empty((*hidden.shape[:-1], local.recurrent.shape[2], tape.units))
     outside = hidden.clone() if arrivals.total else None
     outside_cell = None if cell is None or not arrivals.total else cell.clone()
-    noise = ROUNDING[tape.hidden.dtype]
+    noise = ROUNDING[tape.rounded_to]
     for step in reversed(range(start, stop)):
         place, flow = step - start, waiting.at(step)
         if (ending := ends.get(step)) is not None:
             _add_ends(flow, arrivals.end, ending)
         delta, delta_cell = hidden[place], None
         _meet(delta, flow.hidden, None if outside is None else outside[place], noise)
-        fresh = delta if way.scale is None else delta * way.scale
+        fresh = way.into_cell(delta)
         if cell is not None:
             assert flow.cell is not None
             assert local.cell_from_hidden is not None
@@ -142,9 +153,14 @@ def _chunk(
 
 
 def _arriving(
-    arriving: Callable[[int, int], Tensor] | None, tape: Tape, start: int, stop: int, rows: int
+    arriving: Callable[[int, int], Tensor] | None,
+    tape: Tape,
+    start: int,
+    stop: int,
+    rows: int,
+    width: int | None = None,
 ) -> Tensor:
-    shape = (stop - start, rows, *tape.hidden.shape[1:])
+    shape = (stop - start, rows, tape.axis.batch, width or tape.hidden_size)
     found = torch.zeros(shape, dtype=torch.float64, device=tape.hidden.device)
     return found if arriving is None else found.copy_(arriving(start, stop))
 

@@ -30,12 +30,13 @@ def extended_gradients(
     """
     assert tape.extension is not None
     numbers, every = _learned(tape), tape.extension.dilation
+    narrow = _projection(tape)
     dtype, rows = tape.hidden.dtype, torch.arange(tape.axis.batch)
     cell = None if tape.previous_cell is None else tape.previous_cell[0]
     with torch.enable_grad():
         states: list[State] = [(tape.previous[0], cell)] * every  # of the steps -every … -1
         for step in range(tape.axis.steps):
-            states.append(_step(tape, numbers, step, states))
+            states.append(_step(tape, numbers, narrow, step, states))
         hidden = torch.stack([state[0] for state in states[every:]])
         last = tape.axis.lengths - 1
         outputs, gradients = [hidden[last, rows]], [end.hidden[0].to(dtype)]
@@ -46,7 +47,7 @@ def extended_gradients(
             cells = torch.stack([state[1] for state in states[every:] if state[1] is not None])
             outputs.append(cells[last, rows])
             gradients.append(end.cell[0].to(dtype))
-    return _pulled(tape, numbers, outputs, gradients)
+    return _pulled(tape, numbers, narrow, outputs, gradients)
 
 
 def extended_step_gradients(
@@ -63,12 +64,12 @@ def extended_step_gradients(
     with torch.enable_grad():
         entering = (tape.previous.flatten(0, 1), before)
         fresh = _advance(tape, numbers, tape.inputs.flatten(0, 1), entering)
-        outputs = [_connected(tape, numbers, fresh[0], [entering])]
+        outputs = [_connected(tape, numbers, None, fresh[0], [entering])]
         gradients = [hidden.flatten(0, 1).to(tape.hidden.dtype)]
         if fresh[1] is not None and cell_alone is not None:
             outputs.append(fresh[1])
             gradients.append(cell_alone.flatten(0, 1).to(tape.hidden.dtype))
-    return _pulled(tape, numbers, outputs, gradients)
+    return _pulled(tape, numbers, None, outputs, gradients)
 
 
 def _learned(tape: Tape) -> CellWeights:
@@ -76,11 +77,20 @@ def _learned(tape: Tape) -> CellWeights:
     return tape.extension.moved(lambda part: part.detach().clone().requires_grad_()).numbers
 
 
-def _step(tape: Tape, numbers: CellWeights, step: int, states: list[State]) -> State:
+def _projection(tape: Tape) -> Tensor | None:
+    """Return a leaf with the values of W_hr, where there is one; no cell of one step has it."""
+    assert tape.extension is not None
+    narrow = tape.extension.projection
+    return None if narrow is None else narrow.detach().clone().requires_grad_()
+
+
+def _step(
+    tape: Tape, numbers: CellWeights, narrow: Tensor | None, step: int, states: list[State]
+) -> State:
     assert tape.extension is not None
     entering = states[-tape.extension.dilation]
     hidden, cell = _advance(tape, numbers, tape.inputs[step].detach(), entering)
-    return _connected(tape, numbers, hidden, states), cell
+    return _connected(tape, numbers, narrow, hidden, states), cell
 
 
 def _advance(tape: Tape, numbers: CellWeights, inputs: Tensor, entering: State) -> State:
@@ -91,8 +101,12 @@ def _advance(tape: Tape, numbers: CellWeights, inputs: Tensor, entering: State) 
     return STEPS[cell.kind](cell, numbers, now, past, entering, None)
 
 
-def _connected(tape: Tape, numbers: CellWeights, fresh: Tensor, states: list[State]) -> Tensor:
+def _connected(
+    tape: Tape, numbers: CellWeights, narrow: Tensor | None, fresh: Tensor, states: list[State]
+) -> Tensor:
     assert tape.extension is not None
+    if narrow is not None:
+        return F.linear(fresh, narrow)
     result = fresh if numbers.scale is None else numbers.scale * fresh
     for place, reach in enumerate(tape.extension.reaches):
         if reach <= len(states):
@@ -102,13 +116,19 @@ def _connected(tape: Tape, numbers: CellWeights, fresh: Tensor, states: list[Sta
 
 
 def _pulled(
-    tape: Tape, numbers: CellWeights, outputs: list[Tensor], gradients: list[Tensor]
+    tape: Tape,
+    numbers: CellWeights,
+    narrow: Tensor | None,
+    outputs: list[Tensor],
+    gradients: list[Tensor],
 ) -> dict[str, Tensor]:
     """Differentiate, and bring the gradients of the kernel's numbers to the parameters."""
     assert tape.extension is not None
     wanted: dict[str, Tensor] = {
         name: part for name, part in numbers._asdict().items() if part is not None
     }
+    if narrow is not None:
+        wanted["projection"] = narrow
     # A cell of one step may leave a number unused: its gradient is 0.
     found = torch.autograd.grad(
         outputs, list(wanted.values()), gradients, allow_unused=True, materialize_grads=True

@@ -22,7 +22,8 @@ class Learned:
     """A parameter beside torch's: which of the kernel's numbers it makes, and how.
 
     Args:
-        number: ``"scale"``, ``"carries"`` or ``"activation_bias"``, a field of `CellWeights`.
+        number: ``"scale"``, ``"carries"`` or ``"activation_bias"``, a field of `CellWeights`; or
+            ``"projection"``.
         pull: The chain rule: from gradients of the number, ``(…, *its shape)``, to those of the
             parameter, ``(…, *its shape)``.
     """
@@ -41,6 +42,8 @@ class Extension:
 
         h_t = scale ⊙ u_t + Σ_j carries[j] ⊙ h_{t - d·skips[j]}
 
+    or, of torch's LSTM with ``proj_size``, ``h_t = projection · u_t``.
+
     u_t is the cell's result from x_t and h_{t-d}; d is the dilation. The state given stands at
     the steps -d … -1, and what lies before counts as 0.
 
@@ -50,6 +53,7 @@ class Extension:
         dilation: d.
         learned: Parameters beside torch's.
         mirrored: The effective matrix is W - Wᵀ - γI of the parameter W.
+        projection: ``(P, H)``, where h is narrower than the cell.
     """
 
     cell: Recurrence
@@ -57,6 +61,7 @@ class Extension:
     dilation: int = 1
     learned: tuple[Learned, ...] = ()
     mirrored: bool = False
+    projection: Tensor | None = None
 
     @property
     def reaches(self) -> tuple[int, ...]:
@@ -65,6 +70,11 @@ class Extension:
 
     def why_not_markov(self) -> str | None:
         """Say why h_{t-1} alone does not make h_t, or ``None`` where it does."""
+        if self.projection is not None:
+            return (
+                "an LSTM with proj_size has a narrower h than c: its Jacobians are not measured "
+                "yet; read lag_profile"
+            )
         if self.dilation > 1:
             return (
                 f"with dilation {self.dilation} a step follows h_(t-{self.dilation}), not h_(t-1): "
@@ -109,4 +119,5 @@ class Extension:
     def moved(self, change: Callable[[Tensor], Tensor]) -> Extension:
         """Return a copy whose tensors went through ``change`` (to another device, say)."""
         numbers = CellWeights(*(None if part is None else change(part) for part in self.numbers))  # type: ignore[arg-type]
-        return replace(self, numbers=numbers, learned=())
+        narrow = None if self.projection is None else change(self.projection)
+        return replace(self, numbers=numbers, learned=(), projection=narrow)

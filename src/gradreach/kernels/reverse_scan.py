@@ -28,8 +28,15 @@ STRETCH = 2**20
 
 # Relative error a backward pass of a few hundred steps leaves in a state gradient: about
 # √T·ε in practice; the bounds leave a factor of some tens for ill-conditioned steps.
-ROUNDING = {torch.float32: 1e-4, torch.float64: 1e-10}
-LOST = {1e-4: 1e-34, 1e-10: 1e-290}  # by rounding: below this the user's dtype has no digits left
+ROUNDING = {
+    torch.float32: 1e-4, torch.float64: 1e-10, torch.float16: 2e-2, torch.bfloat16: 1e-1
+}  # fmt: skip
+LOST = {
+    1e-4: 1e-34,
+    1e-10: 1e-290,
+    2e-2: 1e-6,
+    1e-1: 1e-36,
+}  # by rounding: below this the user's dtype has no digits left
 
 
 @dataclass
@@ -48,7 +55,9 @@ class StateFlow:
         """Return no flow at all."""
         shape = (rows, *tape.hidden.shape[1:])
         hidden = torch.zeros(shape, dtype=torch.float64, device=tape.hidden.device)
-        return cls(hidden, torch.zeros_like(hidden) if tape.kind == "lstm" else None)
+        if tape.kind != "lstm":
+            return cls(hidden, None)
+        return cls(hidden, hidden.new_zeros((*shape[:-1], tape.units)))
 
 
 @dataclass(frozen=True)
@@ -112,7 +121,7 @@ def reverse_scan(
         from gradreach.kernels.connected_scan import connected_scan
 
         return connected_scan(tape, arrivals, sink)
-    noise = ROUNDING[tape.hidden.dtype]
+    noise = ROUNDING[tape.rounded_to]
     native = NativeScan.of(tape, arrivals.end.hidden.shape[0], noise, LOST[noise])
     if native is None or tape.hidden.device != arrivals.end.hidden.device:
         return plain_scan(tape, arrivals, sink)
@@ -162,7 +171,7 @@ def plain_scan(tape: Tape, arrivals: Arrivals, sink: Callable[[Chunk], None]) ->
         source = hidden.new_empty((*hidden.shape[:-1], gates, tape.hidden_size))
         outside = hidden.clone() if arrivals.total else None
         outside_cell = cell.clone() if arrivals.total and cell is not None else None
-        noise = ROUNDING[tape.hidden.dtype]
+        noise = ROUNDING[tape.rounded_to]
         for step in reversed(range(stop - start)):
             if (ending := ends.get(start + step)) is not None:
                 _add_ends(flow, arrivals.end, ending)

@@ -52,6 +52,8 @@ class Tape:
         previous: State that enters each step; ``hidden`` the one that leaves it.
         cuts: Steps whose entering state is not connected to the step before it.
         extension: What a layer of our own adds to torch's equations.
+        given: The parameters as the module has them, where ``weights`` are copies (``half.py``).
+        precision: The 16-bit type the user's pass computed in, where it did.
     """
 
     kind: str
@@ -65,11 +67,24 @@ class Tape:
     cuts: frozenset[int] = frozenset()
     activations: dict[str, Tensor] = field(default_factory=dict)
     extension: Extension | None = None
+    given: dict[str, Tensor] | None = None
+    precision: torch.dtype | None = None
+
+    @property
+    def rounded_to(self) -> torch.dtype:
+        """The type that the user's pass rounded its numbers to."""
+        return self.hidden.dtype if self.precision is None else self.precision
 
     @property
     def hidden_size(self) -> int:
-        """Units of the layer."""
+        """Width of h: the units of the layer, or of its projection where it has one."""
         return self.hidden.shape[-1]
+
+    @property
+    def units(self) -> int:
+        """Units of the cell: wider than h where that is a projection of them."""
+        wide = self.previous_cell
+        return self.hidden_size if wide is None else wide.shape[-1]
 
     @property
     def matrix(self) -> Tensor:
@@ -79,6 +94,8 @@ class Tape:
 
     def parameters(self) -> dict[str, Tensor]:
         """Return all parameters by name, torch's first."""
+        if self.given is not None:
+            return self.given
         extra = () if self.extension is None else self.extension.learned
         return dict(self.weights.named()) | {own.name: own.parameter for own in extra}
 

@@ -15,6 +15,8 @@ import torch
 from torch import _VF, Tensor
 from torch.nn.utils.rnn import PackedSequence
 
+from gradreach.kernels.extension import Extension, Learned
+from gradreach.kernels.recurrence import CellWeights, Recurrence
 from gradreach.kernels.tape import LayerWeights, Replay, Tape
 from gradreach.kernels.time_axis import TimeAxis
 
@@ -30,6 +32,7 @@ __all__ = [
 ]
 
 KINDS = {"RNN_TANH": "tanh", "RNN_RELU": "relu", "GRU": "gru", "LSTM": "lstm"}
+BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 KERNELS: dict[str, Callable[..., Any]] = {
     "tanh": _VF.rnn_tanh,
     "relu": _VF.rnn_relu,
@@ -50,10 +53,32 @@ def layer_weights(
     directions = 2 if module.bidirectional else 1
     place = layer * directions + direction
     first = sum(len(row) for row in names[:place])
-    row = tuple(names[place])
-    tensors = flat[first : first + len(row)]
+    count = 4 if module.bias else 2
+    tensors = flat[first : first + count]
     biases = tensors[2:4] if module.bias else [None, None]
+    row = tuple(names[place][:count])
     return LayerWeights(tensors[0], tensors[1], biases[0], biases[1], row)
+
+
+def _projection(
+    module: torch.nn.RNNBase, flat: list[Tensor], layer: int, direction: int
+) -> tuple[str, Tensor] | None:
+    """Return name and value of W_hr, where an LSTM has ``proj_size``."""
+    if not module.proj_size:
+        return None
+    place = layer * (2 if module.bidirectional else 1) + direction
+    last = sum(len(row) for row in module._all_weights[: place + 1]) - 1
+    return module._all_weights[place][-1], flat[last]
+
+
+def _projected(weights: LayerWeights, name: str, projection: Tensor) -> Extension:
+    """Return what a projection adds to torch's LSTM."""
+    learned = Learned(name, projection, "projection", lambda gradient: gradient)
+    parts = (weights.input, weights.recurrent, weights.input_bias, weights.recurrent_bias)
+    numbers = CellWeights(*(None if part is None else part.detach() for part in parts))  # type: ignore[arg-type]
+    return Extension(
+        Recurrence("lstm"), numbers, learned=(learned,), projection=projection.detach()
+    )
 
 
 def initial_state(
@@ -63,7 +88,10 @@ def initial_state(
     if state is None:
         rows = module.num_layers * (2 if module.bidirectional else 1)
         zeros = torch.zeros(rows, batch, module.hidden_size, dtype=like.dtype, device=like.device)
-        return (zeros, zeros) if module.mode == "LSTM" else (zeros,)
+        if module.mode != "LSTM":
+            return (zeros,)
+        narrow = zeros if not module.proj_size else zeros[..., : module.proj_size].contiguous()
+        return (narrow, zeros)
     parts = state if isinstance(state, tuple | list) else (state,)
     return tuple(part.detach() if batched else part.detach().unsqueeze(1) for part in parts)
 
@@ -72,7 +100,7 @@ def same_bits(first: Tensor, second: Tensor) -> bool:
     """Compare bit patterns, so that NaN equals NaN and -0 differs from 0."""
     if first.dtype != second.dtype or first.shape != second.shape:
         return False
-    as_int = torch.int64 if first.element_size() == 8 else torch.int32
+    as_int = BITS[first.element_size()]
     return torch.equal(first.contiguous().view(as_int), second.contiguous().view(as_int))
 
 
@@ -112,8 +140,12 @@ def replay_torch(
         rows = slice(layer * directions, (layer + 1) * directions)
         weights = [layer_weights(module, flat, layer, way) for way in range(directions)]
         entering = tuple(part[rows] for part in states)
-        result = _run_layer(module, kind, sequence, packed, entering, weights)
-        tapes.append(_tapes_of(kind, axis, packed, sequence, result, entering, weights))
+        narrow = [_projection(module, flat, layer, way) for way in range(directions)]
+        result = _run_layer(module, kind, sequence, packed, entering, weights, narrow)
+        made = _tapes_of(kind, axis, packed, sequence, result, entering, weights)
+        for tape, own in zip(made, narrow, strict=True):
+            tape.extension = None if own is None else _projected(tape.weights, *own)
+        tapes.append(made)
         mask = None
         if layer + 1 < module.num_layers:
             mask = dropout_mask(module, result, generator)
@@ -148,9 +180,13 @@ def _run_layer(
     packed: PackedSequence | None,
     entering: tuple[Tensor, ...],
     weights: list[LayerWeights],
+    narrow: list[tuple[str, Tensor] | None],
 ) -> Tensor:
     """Run one layer by torch's kernel in grad mode: oneDNN takes another path without it."""
-    flat = [tensor for row in weights for _, tensor in row.named()]
+    flat = []
+    for row, own in zip(weights, narrow, strict=True):
+        flat += [tensor for _, tensor in row.named()]
+        flat += [] if own is None else [own[1]]
     if packed is not None and packed.sorted_indices is not None:
         entering = tuple(part.index_select(1, packed.sorted_indices) for part in entering)
     hx: Any = entering if kind == "lstm" else entering[0]

@@ -15,6 +15,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from torch.nn.utils.rnn import PackedSequence
 
 from gradreach.kernels.extension import Extension, Learned
+from gradreach.kernels.half import HALF, in_single
 from gradreach.kernels.recurrence import CellWeights, Recurrence
 from gradreach.kernels.tape import LayerWeights, Replay, Tape
 from gradreach.kernels.time_axis import TimeAxis
@@ -27,6 +28,7 @@ from gradreach.kernels.torch_replay import (
     same_bits,
     time_major,
 )
+from gradreach.nn.precision import converted, precision_of
 
 if TYPE_CHECKING:
     from gradreach.nn.base import RecurrentLayer
@@ -137,8 +139,12 @@ def replay_own(
     user's activation may draw is put back.
     """
     data = inputs.data if isinstance(inputs, PackedSequence) else inputs
-    if layer._plain and not data.is_cpu:  # computed by torch's own layer
-        return replay_torch(layer, weights, inputs, state, output, rng_state)
+    if layer.proj_size or (layer._plain and not data.is_cpu):  # computed by torch's own layer
+        replay = replay_torch(layer, weights, inputs, state, output, rng_state)
+        device = data.device.type
+        in_single(replay, torch.get_autocast_dtype(device)
+                  if torch.is_autocast_enabled(device) else None)  # fmt: skip
+        return replay
     with torch.random.fork_rng(devices=[], enabled=layer._cell.activation.custom is not None):
         return _replay(layer, weights, inputs, state, output, rng_state)
 
@@ -150,6 +156,12 @@ def _replay(
     packed = inputs if isinstance(inputs, PackedSequence) else None
     sequence, axis, batched = time_major(layer, inputs)
     states = initial_state(layer, state, sequence, axis.batch, batched)
+    precision = precision_of(layer.kind, weights[0], states[0])
+    compute = None
+    if precision is not None:
+        compute = precision.compute
+        sequence = converted(sequence, compute)
+        states = tuple(converted(part, compute) for part in states)
     generator = None if rng_state is None else torch.Generator().set_state(rng_state)
     rows = names_of(layer)
     own = dict(zip((name for row in rows for name in row), weights, strict=True))
@@ -163,17 +175,19 @@ def _replay(
             place = depth * ways + way
             part = {name: own[name] for name in rows[place]}
             entering = [each[place] for each in states]
-            numbers = _numbers(layer, place, part)
+            numbers = _numbers(layer, place, part, compute)
             found = _run(layer, depth, sequence, packed, entering, numbers, reverse=way == 1)
             outputs.append(found)
             extension = _extension(
                 layer, layer._rows()[place], numbers, part, layer._dilations[depth]
             )
             names = tuple(layer._rows()[place])
-            row = LayerWeights(*_four([part[name] for name in names]), names)
-            directions.append(
-                _tape(layer, axis, packed, (sequence, found), entering, row, extension, way == 1)
-            )
+            four = [part[name] for name in names]
+            row = LayerWeights(*_four([_wide(weight) for weight in four]), names)
+            tape = _tape(layer, axis, packed, (sequence, found), entering, row, extension, way == 1)
+            if four[0].dtype in HALF:  # computed in float32, but known by the 16-bit weights
+                tape.given, tape.precision = part, four[0].dtype
+            directions.append(tape)
         result = outputs[0] if ways == 1 else torch.cat(outputs, -1)
         tapes.append(directions)
         mask = None
@@ -181,12 +195,20 @@ def _replay(
             mask = dropout_mask(layer, result, generator)
             sequence = result if mask is None else result * mask
         masks.append(None if mask is None else as_padded(mask, packed))
+    if precision is not None:
+        result = result.to(precision.result)
     return Replay(tapes, masks, same_bits(as_given(layer, result, packed, batched), output))
 
 
-def _numbers(layer: RecurrentLayer, place: int, own: dict[str, Tensor]) -> CellWeights:
+def _wide(weight: Tensor) -> Tensor:
+    return weight.detach().float() if weight.dtype in HALF else weight
+
+
+def _numbers(
+    layer: RecurrentLayer, place: int, own: dict[str, Tensor], compute: torch.dtype | None
+) -> CellWeights:
     names = layer._rows()[place]
-    return layer._numbers(names, [own[name] for name in names], None, own.__getitem__)
+    return layer._numbers(names, [own[name] for name in names], compute, own.__getitem__)
 
 
 def _run(
@@ -203,7 +225,7 @@ def _run(
     sizes = None if packed is None else packed.batch_sizes
     if packed is not None and packed.sorted_indices is not None:
         entering = [part.index_select(0, packed.sorted_indices) for part in entering]
-    with torch.enable_grad():
+    with torch.enable_grad(), torch.autocast(sequence.device.type, enabled=False):
         found = layer._one(depth, sequence, entering, (numbers, None), sizes, reverse)[0]
     return found.detach().requires_grad_(found.requires_grad)
 

@@ -36,6 +36,7 @@ class RecordedCall:
         leaving_places: Where on the graph each of ``leaving`` came to be.
         state_arrivals: Gradient arriving at each of ``leaving``.
         in_backward: The call was a recomputation inside a backward pass (checkpointing).
+        autocast: The 16-bit type of the autocast it was made under; ``None`` outside of any.
         before: The call of the same module whose state entered this one, and how it did (a
             constant of ``links.Link``).
     """
@@ -50,6 +51,7 @@ class RecordedCall:
     leaving_places: tuple[Place | None, ...]
     state_arrivals: tuple[Arrival, ...]
     in_backward: bool
+    autocast: torch.dtype | None
     before: tuple[RecordedCall, str] | None = field(default=None, init=False)
 
     @property

@@ -15,12 +15,13 @@ from gradreach.flow.sources.links import Chain, Link
 from gradreach.flow.track import Segment, Track
 from gradreach.kernels.equations import equations_for
 from gradreach.kernels.extension import Extension
+from gradreach.kernels.half import HALF, widen_tape
 from gradreach.kernels.tape import LayerWeights, Replay, ReplayableCell, Tape
 from gradreach.kernels.time_axis import TimeAxis
 
 __all__ = ["cell_kind", "cells_track"]
 
-DTYPES = (torch.float32, torch.float64)
+DTYPES = (torch.float32, torch.float64, *HALF)
 NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
@@ -44,10 +45,17 @@ def cells_track(chain: Chain, name: str) -> Track:
     calls = cast("list[CellCall]", chain.calls)
     if calls[0].values[0].dtype not in DTYPES:
         found = str(calls[0].values[0].dtype).removeprefix("torch.")
-        raise NotMeasurableError(f"its states are {found}; float32 and float64 are measured")
+        raise NotMeasurableError(f"its states are {found}; not floating point")
+    half = calls[0].values[0].dtype in HALF or calls[0].autocast is not None
+    if half and isinstance(calls[0].module, ReplayableCell):
+        raise NotMeasurableError(
+            "a cell of gradreach.nn in 16 bits is not measured: leave autocast around its loop, or "
+            "use the layer, which is"
+        )
     tape = _tape(calls, chain.links)
+    widen_tape(tape, calls[0].autocast)
     equations_for(tape).recompute(tape)
-    totals = [_totals(calls, part) for part in range(len(calls[0].values))]
+    totals = [_totals(calls, part).to(tape.hidden.dtype) for part in range(len(calls[0].values))]
     segment = Segment(
         replay=Replay([[tape]], [None], identical=True),
         axis=tape.axis,

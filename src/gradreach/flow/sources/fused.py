@@ -14,24 +14,23 @@ from gradreach.flow.sources.calls import FusedCall
 from gradreach.flow.sources.links import Chain
 from gradreach.flow.track import Segment, Track
 from gradreach.kernels.equations import equations_for
+from gradreach.kernels.half import HALF, in_single
 from gradreach.kernels.tape import Replay, Replayable, Tape
 from gradreach.kernels.torch_replay import replay_torch
 
 __all__ = ["fused_track", "notes_of", "why_blind"]
 
-DTYPES = (torch.float32, torch.float64)
+DTYPES = (torch.float32, torch.float64, *HALF)
 
 
 def why_blind(module: nn.RNNBase) -> str | None:
     """Say why a layer cannot be replayed, or ``None`` where it can."""
     if isinstance(module, Replayable) and (reason := module.why_not_replayable()) is not None:
         return reason
-    if getattr(module, "proj_size", 0):
-        return "an LSTM with proj_size is not measured yet"
     dtypes = {weight.dtype for weight in module._flat_weights if weight is not None}
     if not dtypes <= set(DTYPES):
         found = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in dtypes))
-        return f"its weights are {found}; float32 and float64 are measured: use model.float()"
+        return f"its weights are {found}; float types of 16, 32 and 64 bits are measured"
     return None
 
 
@@ -71,11 +70,6 @@ def notes_of(tapes: Sequence[Tape]) -> tuple[str, ...]:
 
 def _segment(call: FusedCall, position: int, count: int) -> Segment:
     module = cast("nn.RNNBase", call.module)
-    if call.output.dtype not in DTYPES:
-        found = str(call.output.dtype).removeprefix("torch.")
-        raise NotMeasurableError(
-            f"its output is {found} (autocast); float32 and float64 are measured: leave autocast"
-        )
     replay = _replay(call, module)
     if not replay.identical:
         which = f" (call {position + 1} of {count})" if count > 1 else ""
@@ -88,22 +82,37 @@ def _segment(call: FusedCall, position: int, count: int) -> Segment:
     for row in replay.tapes:
         for tape in row:
             equations_for(tape).recompute(tape)
-    axis = replay.tapes[0][0].axis
-    output = _padded_gradient(call, module)
-    finals = tuple(_batched(arrival.gradient, call.inputs) for arrival in call.state_arrivals)
-    return Segment(replay, axis, output, None, finals)
+    tape = replay.tapes[0][0]
+    output = _widened(_padded_gradient(call, module), tape)
+    finals = tuple(
+        _widened(_batched(arrival.gradient, call.inputs), tape) for arrival in call.state_arrivals
+    )
+    return Segment(replay, tape.axis, output, None, finals)
+
+
+def _widened(gradient: Tensor | None, tape: Tape) -> Tensor | None:
+    """Give a gradient the type of the tape, where a 16-bit one was widened."""
+    return gradient if gradient is None else gradient.to(tape.hidden.dtype)
 
 
 def _replay(call: FusedCall, module: nn.RNNBase) -> Replay:
     state = None
     if call.entering:
         state = call.entering if module.mode == "LSTM" else call.entering[0]
-    if isinstance(module, Replayable):
-        # What holds when the call is found may change before it is made: train() for eval().
-        if (reason := module.why_not_replayable()) is not None:
-            raise NotMeasurableError(reason)
-        return module.replay(call.weights, call.inputs, state, call.output, call.rng_state)
-    return replay_torch(module, call.weights, call.inputs, state, call.output, call.rng_state)
+    given = (call.weights, call.inputs, state, call.output, call.rng_state)
+    device = call.output.device.type
+    # Without the cache: it would keep the user's weights, rounded, until their own context ends.
+    with torch.autocast(
+        device, call.autocast, enabled=call.autocast is not None, cache_enabled=False
+    ):
+        if isinstance(module, Replayable):
+            # What holds when the call is found may change before it is made: train() for eval().
+            if (reason := module.why_not_replayable()) is not None:
+                raise NotMeasurableError(reason)
+            return module.replay(*given)
+        replay = replay_torch(module, *given)
+    in_single(replay, call.autocast)
+    return replay
 
 
 def _padded_gradient(call: FusedCall, module: nn.RNNBase) -> Tensor | None:

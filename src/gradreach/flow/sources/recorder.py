@@ -118,6 +118,7 @@ class Recorder(HeldHooks):
             "leaving_places": tuple(Place.of(part) for part in leaving),
             "state_arrivals": tuple(Arrival(part) for part in leaving),
             "in_backward": self.in_backward,
+            "autocast": _autocast_of(sequence.device.type),
         }
         if isinstance(module, nn.RNNBase):
             return FusedCall(
@@ -135,6 +136,10 @@ class Recorder(HeldHooks):
             if isinstance(module, ReplayableCell)
             else tuple(getattr(module, name) for name in CELL_WEIGHTS),
         )
+
+
+def _autocast_of(device: str) -> torch.dtype | None:
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
 
 
 def _weights_of(module: nn.RNNBase) -> list[Tensor]:

@@ -158,7 +158,9 @@ def test_diagnosis_of_a_loaded_record_is_the_same():
 
 
 def test_diagnose_refuses_what_is_no_measurement():
-    with pytest.raises(TypeError, match=r"'flow' must be a GradientFlow; got Linear: pass what"):
+    with pytest.raises(
+        TypeError, match=r"'record' must be a GradientFlow or a History; got Linear: pass what"
+    ):
         gr.diagnose(torch.nn.Linear(1, 1))
 
 

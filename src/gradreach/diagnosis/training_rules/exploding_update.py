@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradreach.diagnosis.course import Course, course
+from gradreach.diagnosis.course import Course, course, step_of
 from gradreach.diagnosis.seen_in_samples import arose
 from gradreach.diagnosis.wording import counted, listed, plain
 from gradreach.records import Finding, History
@@ -86,7 +86,7 @@ class ExplodingUpdate:
         level = float(np.median(ran.loss[places[0] - self.before : places[0]]))
         recovered = ran.broken is None and ran.end - level < self.recovered * abs(ran.start)
         worst = max(places, key=lambda place: growth[place])
-        steps = [int(history["step"][rows[place]]) for place in places]
+        steps = [step_of(history, int(rows[place])) for place in places]
         gradient = history["gradient_norm"][rows]
         earlier = gradient[worst - self.before : worst]
         usual = float(np.nanmedian(earlier)) if np.isfinite(earlier).any() else float("nan")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradreach.diagnosis.course import Course, course
+from gradreach.diagnosis.course import Course, course, step_of
 from gradreach.diagnosis.finite import mean
 from gradreach.diagnosis.probed_steps import LEAST_PROBES, probed_steps
 from gradreach.diagnosis.seen_in_samples import arose, seen_in_samples
@@ -111,7 +111,7 @@ class StagnatedTraining:
         severity: Severity,
     ) -> Finding:  # fmt: skip
         steps = len(ran.loss)
-        since = int(history["step"][ran.rows[steps // 2]])
+        since = step_of(history, int(ran.rows[steps // 2]))
         return Finding(
             code=self.code,
             severity=severity,

@@ -30,7 +30,7 @@ class BackwardCalls:
         guard: Runs what is ours.
         on_nested: Called inside the outer pass, before an inner one begins.
         on_return: Called when an outermost call has returned, with its loss.
-        on_begin: Called before an outermost call.
+        on_begin: Called before an outermost call, with what it is called on.
 
     Attributes:
         loss: What the pass that runs was started from, where that is a single number.
@@ -42,7 +42,7 @@ class BackwardCalls:
         guard: Guard,
         on_nested: Callable[[], None],
         on_return: Callable[[Tensor | None], None],
-        on_begin: Callable[[], None] | None = None,
+        on_begin: Callable[[Any], None] | None = None,
     ) -> None:
         self.guard, self.on_nested, self.on_return = guard, on_nested, on_return
         self.on_begin = on_begin
@@ -78,7 +78,7 @@ class BackwardCalls:
     def _note(self, tensors: Any) -> None:
         self.loss = _total(tensors)
         if self.on_begin is not None:
-            self.on_begin()
+            self.on_begin(tensors)
 
     def stop(self) -> None:
         """Take the wrapper away, unless somebody has wrapped it in turn: then it only passes on."""

@@ -39,12 +39,14 @@ class Cost:
 
     def pace(self) -> RowPace:
         """Return when to record a row."""
-        return RowPace(self.rows)
+        return RowPace(self.rows, DENSE_ROWS if self.rows else 0)
 
+
+DENSE_ROWS = 32  # at the start, whatever they cost: some milliseconds
 
 COSTS = {
     "economy": Cost("economy", 0.01, samples=0.006, rows=0.003, first=1, start_seconds=0.05),
-    "standard": Cost("standard", 0.05, samples=0.035, rows=0.015, first=FIRST, start_seconds=0.5),
+    "standard": Cost("standard", 0.05, samples=0.04, rows=0.02, first=FIRST, start_seconds=0.5),
     "full": Cost("full", None, samples=1.0, rows=None, first=FIRST, start_seconds=1e9),
 }
 # `gradreach diagnose`: 10 % are promised, and half of that leaves room for start and report.

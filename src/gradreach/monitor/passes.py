@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import torch
@@ -34,6 +35,16 @@ from gradreach.monitor.step_rows import StepRows
 from gradreach.monitor.steps import StepCount
 
 __all__ = ["PassWatch", "SampledPass"]
+
+
+class Attachment(Protocol):
+    """Something with wrappers around torch's functions."""
+
+    def start(self) -> None:
+        """Put them in place."""
+
+    def stop(self) -> None:
+        """Take them away."""
 
 
 @dataclass
@@ -72,6 +83,7 @@ class PassWatch:
 
     Attributes:
         rows: Told of every pass and step, where somebody wants rows.
+        others: What else is attached to torch, and leaves it together with the watch.
     """
 
     def __init__(
@@ -87,6 +99,7 @@ class PassWatch:
         self.guard = Guard(self.switch_off)
         self.names = LiveNames(self.guard) if model is None else NamesOf(model, self.guard)
         self.rows: StepRows | None = None
+        self.others: list[Attachment] = []
         self._relevant = relevant
         self.carried = CarryWatch()
         self.passes = self.samples = 0
@@ -143,6 +156,8 @@ class PassWatch:
             guard=self.guard,
         )
         end_in_children(self.stop)
+        for other in self.others:
+            self.guard(other.start)
         self.guard(self._arm)
 
     def stop(self) -> None:
@@ -154,6 +169,8 @@ class PassWatch:
     def switch_off(self) -> None:
         """Remove every hook, except the count of steps by which the script is to be ended."""
         self._backward.stop()
+        for other in self.others:
+            other.stop()
         self._disarm()
         for handle in self._heartbeats.values():
             handle.remove()
@@ -258,10 +275,10 @@ class PassWatch:
             return True
         return self.cadence.due(self.passes, spent, self.elapsed)
 
-    def _calling(self) -> None:
+    def _calling(self, roots: Any) -> None:
         """A call of backward is about to run."""
         if self.rows is not None:
-            self.rows.begin_pass()
+            self.rows.begin_pass(roots)
 
     def _called(self, loss: Tensor | None) -> None:
         """A call of backward has returned."""
@@ -310,6 +327,12 @@ class PassWatch:
             recorder.failures,
             None if loss is None else float(loss),
         )
+
+    def skipped(self, optimizer: Optimizer) -> None:
+        """A scaler has skipped the step of an optimizer."""
+        new = None if self._count is None else self._count.skipped(optimizer)
+        if new is not None and self.rows is not None:
+            self.rows.skipped(new)
 
     # ---- between samples
 

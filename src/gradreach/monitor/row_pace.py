@@ -12,6 +12,7 @@ class RowPace:
 
     Args:
         share: Of the user's own time that rows may take; ``None`` for whatever they take.
+        dense: Steps at the start that all get a row.
 
     Attributes:
         stride: One of so many steps gets a row, on average.
@@ -24,13 +25,13 @@ class RowPace:
         (2, [0, 1, 4, 5, 8, 9])
     """
 
-    def __init__(self, share: float | None) -> None:
-        self.share, self.stride = share, 1
+    def __init__(self, share: float | None, dense: int = 0) -> None:
+        self.share, self.dense, self.stride = share, dense, 1
         self._rows, self._spent, self._since = 0, 0.0, 0.0
 
     def due(self, step: int) -> bool:
         """Whether to record a step, counted from 0."""
-        return self.stride == 1 or step % (2 * self.stride) < 2
+        return step < self.dense or self.stride == 1 or step % (2 * self.stride) < 2
 
     def took(self, spent: float, elapsed: float) -> None:
         """Learn, after a row, what all rows have cost so far and the time since the watch began."""

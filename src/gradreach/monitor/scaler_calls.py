@@ -81,6 +81,11 @@ class ScalerCalls:
 
     # ---- what was seen
 
+    @property
+    def active(self) -> bool:
+        """Whether a loss was scaled since the last ``update()``: else no graph need be searched."""
+        return self._factor is not None
+
     def factor(self, roots: Any) -> float:
         """Return what the root of a backward pass, or the first of several, was multiplied with.
 

@@ -19,15 +19,17 @@ from gradreach.diagnosis.diagnose import diagnose
 from gradreach.diagnosis.order import sort_key
 from gradreach.flow.analyse import analyse
 from gradreach.flow.find import class_name
+from gradreach.monitor.clip_calls import ClipCalls, ClipRow
 from gradreach.monitor.cost import SCRIPT_COST, Cost
 from gradreach.monitor.jumps import Jumps
 from gradreach.monitor.parameters import WatchedParameters
 from gradreach.monitor.passes import PassWatch, SampledPass
+from gradreach.monitor.scaler_calls import ScalerCalls
 from gradreach.monitor.sinks import FanOut, MemorySink, Sink
 from gradreach.monitor.step_rows import StepRows
 from gradreach.records import BlindSpot, Finding, GradientFlow
 from gradreach.records.event import Event, EventKind
-from gradreach.records.history import History
+from gradreach.records.history import CLIP_ORDERS, History
 from gradreach.records.sample import Sample
 from gradreach.records.sighting import Sighting
 from gradreach.runs.files import WriteError
@@ -40,6 +42,7 @@ NEVER_REACHED = (
     "depend on it, or torch.compile took it in (TORCHDYNAMO_DISABLE=1 keeps it out)"
 )
 BLIND_AFTER = 2  # steps after which a layer that no sample has reached is said to be blind
+MANY_CLIPS = 20
 LAG_PROBES = 4  # loss steps followed in each sample: the first samples show whether four do
 
 
@@ -91,7 +94,13 @@ class Session:
         names = self.watch.names
         self.parameters = WatchedParameters(lambda: names.models, lambda: names)
         self.pace = options.cost.pace()
-        self.rows = StepRows(self.parameters, self.pace, self._emit)
+        guard = self.watch.guard
+        self.scaler = ScalerCalls(guard, self.watch.skipped)
+        self.clips = ClipCalls(guard, self.scaler.scaled, lambda: self.parameters.all)
+        self.watch.others += [self.scaler, self.clips]
+        self.rows = StepRows(
+            self.parameters, self.pace, self._emit, clips=self.clips, factor=self._factor
+        )
         self.watch.rows = self.rows
         self.jumps = Jumps()
         self.sightings: dict[tuple[str, str], Sighting] = {}
@@ -102,6 +111,7 @@ class Session:
         self._kinds: dict[str, str] = {}  # class of each recurrent module met, by name
         self._reached: set[str] = set()
         self._told: set[str] = set()  # modules whose blindness is an event already
+        self._clipped: set[tuple[str, float, int]] = set()  # kinds of calls met
         self._sampling = 0.0  # seconds that went into samples
         self.measured = 0  # samples in which at least one layer could be measured
         self.seconds: float | None = None  # wall time of the whole watch, once it has ended
@@ -142,10 +152,15 @@ class Session:
         text = f"watching {', '.join(kinds) or 'whatever recurrent layer is called'}"
         self._event("attached", text, {"layers": kinds, "torch": torch.__version__})
 
+    def _factor(self, roots: Any) -> float:
+        """Return what the loss of a pass was multiplied by."""
+        return self.scaler.factor(roots) if self.scaler.active else 1.0
+
     def _emit(self, row: dict[str, float]) -> None:
         """Take a step's row; where a quantity jumps, have the next pass sampled."""
         self.sink.row(row)
         guard, step = self.watch.guard, int(row["step"])
+        self._tell_of(row)
         self.pace.took(guard.seconds - self._sampling, self.watch.elapsed - self._sampling)
         for name in ("loss", "gradient_norm"):
             told = self.jumps.look(name.replace("_", " "), row[name]) if _counts(row[name]) else ""
@@ -154,6 +169,16 @@ class Session:
         if step == BLIND_AFTER - 1 and not self.watch.samples:
             for name, kind in self._kinds.items():
                 self._see_blind(BlindSpot(name, kind, NEVER_REACHED))
+
+    def _tell_of(self, row: dict[str, float]) -> None:
+        """Note what a row has that is worth an event."""
+        clip = self.rows.clip
+        if clip.calls and (known := (clip.kind, clip.threshold, clip.order)) not in self._clipped:
+            if len(self._clipped) < MANY_CLIPS:  # a threshold that is computed anew each time
+                self._event("clip", _clip_words(clip), {"kind": clip.kind, **_clip_numbers(clip)})
+            self._clipped.add(known)
+        if not row["taken"]:
+            self._event("skipped", "the scaler found a gradient that is not finite", {})
 
     # ---- samples
 
@@ -333,6 +358,14 @@ class Session:
         limit = self.options.steps
         if limit is not None and self.enough is not None and steps >= limit:
             self.enough()
+
+
+def _clip_words(clip: ClipRow) -> str:
+    return f"clip_grad_{clip.kind}_ with {clip.threshold:g}, {CLIP_ORDERS[clip.order]}"
+
+
+def _clip_numbers(clip: ClipRow) -> dict[str, Any]:
+    return {"threshold": clip.threshold, "seen": clip.seen, "order": clip.order}
 
 
 def _counts(value: float) -> bool:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
+from gradreach.monitor.clip_calls import ClipCalls, ClipRow
 from gradreach.monitor.parameters import WatchedParameters
 from gradreach.monitor.reached import GradientArrivals
 from gradreach.monitor.row_pace import RowPace
@@ -29,6 +31,7 @@ class OpenRow:
         losses: Of its passes, unscaled. norm: of the gradient after the latest, before clipping.
         before: The weights before the step. gradient: as the optimizer got it.
         made: The optimizer has made the step; another may go on with it.
+        taken: Not all of them were kept from it.
     """
 
     due: bool
@@ -40,6 +43,8 @@ class OpenRow:
     gradient_norm: Number = NAN
     rate: float = NAN
     made: bool = False
+    taken: bool = False
+    clip: ClipRow = field(default_factory=ClipRow)
     direction: Tensor | None = None
     downhill: Tensor | None = None
     numbers: dict[str, Number] = field(default_factory=dict)
@@ -55,10 +60,12 @@ class StepRows:
         parameters: Whose numbers they are.
         pace: Which steps get a row.
         emit: Called with each row, of the columns that were measured.
-        factor: Returns what the loss of the pass that has just returned was multiplied by.
+        clips: What has been clipped.
+        factor: Returns what the roots of a pass were multiplied by.
 
     Attributes:
         steps: Steps so far, recorded or not.
+        clip: What was clipped in the latest row's step.
     """
 
     def __init__(
@@ -66,10 +73,14 @@ class StepRows:
         parameters: WatchedParameters,
         pace: RowPace,
         emit: Callable[[dict[str, float]], None],
-        factor: Callable[[], float] = lambda: 1.0,
+        *,
+        clips: ClipCalls | None = None,
+        factor: Callable[[Any], float] = lambda roots: 1.0,
     ) -> None:
-        self.parameters, self.pace, self.emit, self.factor = parameters, pace, emit, factor
+        self.parameters, self.pace, self.emit = parameters, pace, emit
+        self.clips, self.factor = clips, factor
         self.steps = 0
+        self.clip = ClipRow()
         self.by_hand = False
         self._arrivals = GradientArrivals()
         self._open: OpenRow | None = None
@@ -77,6 +88,7 @@ class StepRows:
         self._here = 0
         self._stepped = False  # by an optimizer, ever
         self._inside = False
+        self._factor = 1.0  # of the pass that runs
         self._started = time.perf_counter()
         self._at_start: Tensor | None = None
         self._last_update: Tensor | None = None  # directions, of the step before
@@ -85,8 +97,9 @@ class StepRows:
 
     # ---- passes
 
-    def begin_pass(self) -> None:
+    def begin_pass(self, roots: Any) -> None:
         """A backward pass is about to run."""
+        self._factor = self.factor(roots)
         self._arrivals.begin(self.parameters.all)
 
     def end_pass(self, loss: Tensor | None) -> bool:
@@ -95,9 +108,11 @@ class StepRows:
         if not self._arrivals.end(self.parameters.all):
             return False
         self._note_start()
-        factor = self.factor()
+        factor = self._factor
         if not self._stepped and not self._inside:
             self._look_by_hand()
+        if self.clips is not None:
+            self.clips.passed()
         if self._open is not None and self._open.made and not self._inside:
             self._close()
         row = self._row()
@@ -157,14 +172,14 @@ class StepRows:
             return
         if new:
             row.before = self._weights()
-        self._take_gradient(row)
+        self._take_gradient(row, _still_in(optimizer))
 
-    def _take_gradient(self, row: OpenRow) -> None:
+    def _take_gradient(self, row: OpenRow, factor: float = 1.0) -> None:
         assert self._at_start is not None
         found = self.parameters.gradient(self._at_start)
         if found is None:
             return
-        row.gradient, row.gradient_norm = found
+        row.gradient, row.gradient_norm = found[0], found[1] / factor
         if "nonfinite" not in row.numbers:
             row.numbers["nonfinite"] = self.parameters.nonfinite(found[1])
 
@@ -172,6 +187,8 @@ class StepRows:
         """An optimizer has made its step."""
         row, self._inside = self._row(), False
         row.made = True
+        row.taken |= not _kept_back(optimizer)
+        self._take_clip(row)
         if row.due:
             if row.inner == 1:
                 self._take_gradient(row)  # the closure may have clipped it
@@ -180,12 +197,19 @@ class StepRows:
         if self._optimizers == 1 and self.steps > 1:
             self._close()
 
-    def skipped(self) -> None:
-        """A step was not made, though the gradient was there for it."""
+    def skipped(self, new: bool) -> None:
+        """A scaler has kept an optimizer from its step."""
+        if new and self._open is not None and self._open.made:
+            self._close()
         row = self._row()
-        row.numbers["taken"] = 0.0
-        row.made = True
-        self._close()
+        row.made = self._stepped = True
+        self._take_clip(row)
+
+    def _take_clip(self, row: OpenRow) -> None:
+        """Read what was clipped for this step, by the optimizer whose turn it is last."""
+        found = ClipRow() if self.clips is None else self.clips.taken()
+        if found.calls or not row.clip.calls:
+            row.clip = found
 
     # ---- rows
 
@@ -220,6 +244,7 @@ class StepRows:
         if row.due:
             self._last_update, self._last_gradient = row.direction, row.downhill
             self._measured_step = self.steps
+            self.clip = row.clip
             self.emit(self._finished(row))
         self.steps += 1
 
@@ -228,7 +253,11 @@ class StepRows:
             "loss": sum(row.losses) / len(row.losses) if row.losses else NAN,
             "gradient_norm": row.norm,
             "clipped_norm": row.gradient_norm,
-            "taken": 1.0,
+            "taken": float(row.taken),
+            "clip_calls": float(row.clip.calls),
+            "clip_threshold": row.clip.threshold,
+            "clip_seen": row.clip.seen,
+            "clip_order": float(row.clip.order),
             **row.numbers,
         }
         found = settle(numbers)
@@ -263,7 +292,8 @@ class StepRows:
         after = self._weights()
         if torch.equal(after, row.before):
             return
-        self.by_hand = True
+        self.by_hand = row.taken = True
+        self._take_clip(row)
         self._measure(row, after)
         self._close()
 
@@ -271,3 +301,15 @@ class StepRows:
 def _number(loss: Tensor) -> Number:
     """Return a loss at once where that costs nothing."""
     return loss.item() if loss.is_cpu else loss.detach().clone()
+
+
+def _still_in(optimizer: Optimizer) -> float:
+    """Return the factor that a fused optimizer takes out of its gradients itself."""
+    factor = getattr(optimizer, "grad_scale", None)
+    return 1.0 if factor is None else float(factor)
+
+
+def _kept_back(optimizer: Optimizer) -> bool:
+    """Whether a scaler has told a fused optimizer to change nothing."""
+    found = getattr(optimizer, "found_inf", None)
+    return found is not None and float(found) > 0.0

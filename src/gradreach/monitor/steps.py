@@ -73,10 +73,19 @@ class StepCount:
         if not self.inside:
             self._stepped.clear()
 
-    def skipped(self) -> None:
-        """Note a step that somebody kept from being made: it has its number all the same."""
-        self._stepped.clear()
-        self.steps += 1
+    def skipped(self, optimizer: Optimizer) -> bool | None:
+        """Note a step that a scaler has skipped: it has its number all the same.
+
+        Returns:
+            Whether it is a new step; ``None`` where the optimizer's own hooks have told of it, or
+            where it does not count.
+        """
+        if not self._counts(optimizer) or optimizer in self._stepped:
+            return None
+        new = not self._stepped
+        self._stepped.add(optimizer)
+        self.steps += new
+        return new
 
     def stop(self) -> None:
         """Count no more."""

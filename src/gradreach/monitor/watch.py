@@ -9,15 +9,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim.optimizer import Optimizer
 
 from gradreach.monitor.cost import cost_named
+from gradreach.monitor.folder_end import write_end
 from gradreach.monitor.logging_sinks import LoggerSink
 from gradreach.monitor.session import Session, SessionOptions
 from gradreach.monitor.sinks import Sink
 from gradreach.records import Finding, GradientFlow
 from gradreach.records.history import History
+from gradreach.runs.folder import RunFolder
+from gradreach.runs.journal import JournalWriter
 
 __all__ = ["Watch", "watch"]
 
@@ -57,6 +61,7 @@ def watch(
     Raises:
         TypeError: An argument is of the wrong type.
         ValueError: ``every``, ``needs_lag`` or ``cost`` is none of the values that make sense.
+        RunFolderError: ``run`` is no new or empty folder, or cannot be made.
 
     Example:
         >>> import gradreach as gr
@@ -102,6 +107,10 @@ class Watch:
         sinks: list[Sink] = [LoggerSink(logger) for logger in loggers]
         self._process = os.getpid()
         self._trouble: str | None = None
+        self._folder: RunFolder | None = None
+        if run is not None and _writes_files():
+            self._folder = RunFolder(_checked_path(run))
+            sinks.append(JournalWriter(self._folder.path, {"needs_lag": needs_lag, "cost": cost}))
         self._session = Session(
             None,
             SessionOptions(every, needs_lag, cost=preset),
@@ -120,7 +129,14 @@ class Watch:
     def stop(self) -> None:
         """End the watch and remove every hook; a second call does nothing."""
         if os.getpid() == self._process:  # a child that was forked has none of our hooks
-            self._quietly(self._session.stop)
+            self._quietly(self._end)
+
+    def _end(self) -> None:
+        if self._session.seconds is not None:
+            return
+        self._session.stop()
+        if self._folder is not None:
+            write_end(self._session, self._folder)
 
     def __enter__(self) -> Watch:
         return self.start()
@@ -210,6 +226,23 @@ def _checked_optimizers(given: Any) -> tuple[Optimizer, ...] | None:
                 f"{type(each).__name__}: leave it out to watch every optimizer of the model"
             )
     return wrapped
+
+
+def _writes_files() -> bool:
+    """Whether this process writes the record: of a distributed run the first one does."""
+    distributed = torch.distributed
+    if distributed.is_available() and distributed.is_initialized():
+        return bool(distributed.get_rank() == 0)
+    return os.environ.get("RANK", "0") == "0"  # as torchrun sets it, before any group is made
+
+
+def _checked_path(run: Any) -> Path:
+    if not isinstance(run, str | os.PathLike) or not os.fspath(run):
+        raise TypeError(
+            f"watch(): argument 'run' must be the path of a folder; got {run!r}: leave it out to "
+            "keep the record in memory"
+        )
+    return Path(run).absolute()  # it must not follow a script that changes its working directory
 
 
 def _check_count(name: str, value: Any) -> None:

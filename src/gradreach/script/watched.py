@@ -63,8 +63,11 @@ def run_watched(
         begun = time.perf_counter()
         try:
             from gradreach.monitor.session import Session, SessionOptions
+            from gradreach.runs.journal import JournalWriter
 
-            session = Session(folder, SessionOptions(every, needs_lag, steps), _enough)
+            options = SessionOptions(every, needs_lag, steps)
+            journal = JournalWriter(folder.path, {"needs_lag": needs_lag, "cost": "script"})
+            session = Session(folder, options, _enough, sinks=[journal])
             session.start()
             session.watch.guard.aside += time.perf_counter() - begun
             sessions.append(session)

@@ -17,7 +17,7 @@ from gradreach.monitor.carried import CarriedState, CarryWatch
 from gradreach.monitor.guard import Guard
 from gradreach.monitor.hidden_hooks import HiddenHooks
 from gradreach.monitor.names import LiveNames
-from gradreach.monitor.session import plain_defaults
+from gradreach.monitor.plain_defaults import plain_defaults
 
 MODULES = torch.nn.modules.module
 

@@ -46,6 +46,7 @@ class Cadence:
         self.every = every or EVERY
         self.first = first
         self.share, self.start_seconds = share, start_seconds
+        self.beside = 0.0  # seconds that something else takes with every sample
         self._next = 0
         self._cost = 0.0  # of the last sample: what the next one will cost, as far as known
 
@@ -61,11 +62,15 @@ class Cadence:
             return number < self.first or number % self.every == 0
         if number < self.first:
             return self.affords(spent, elapsed)
-        return number >= self._next and spent + self._cost <= self.share * elapsed
+        return number >= self._next and spent + self._cost + self.beside <= self.share * elapsed
 
     def affords(self, spent: float, elapsed: float) -> bool:
         """Whether there is time for one more sample out of turn."""
         return self.fixed or spent + self._cost <= max(self.start_seconds, self.share * elapsed)
+
+    def affords_more(self, seconds: float, spent: float, elapsed: float) -> bool:
+        """Whether there is time for something else that takes so long."""
+        return self.fixed or spent + seconds <= max(self.start_seconds, self.share * elapsed)
 
     def took(self, number: int, seconds: float) -> None:
         """Learn what sampling a pass has cost."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,9 @@ class LineProbes:
         guard: Runs what is ours, and counts its seconds.
         on_probe: Called with each probe, at the end of the optimizer's step.
         scalers: Who knows the factor that a loss was multiplied with.
+        told: Somebody else calls :meth:`before_step` and :meth:`after_step`. A hook that is set
+            or removed while torch goes through the hooks of a step makes it stumble over the next
+            one, where a user has set one behind ours.
 
     Attributes:
         armed: Whether a probe is under way.
@@ -69,8 +72,10 @@ class LineProbes:
         guard: Guard,
         on_probe: Callable[[LineProbe], None],
         scalers: ScalerCalls | None = None,
+        *,
+        told: bool = False,
     ) -> None:
-        self.guard, self.on_probe, self.scalers = guard, on_probe, scalers
+        self.guard, self.on_probe, self.scalers, self.told = guard, on_probe, scalers, told
         self.armed = False
         self._step = 0
         self._tape: Tape | None = None
@@ -98,11 +103,12 @@ class LineProbes:
             self._give_up("torch.compile is in use")
             return
         hooks = torch.nn.modules.module
-        self._handles = [
-            hooks.register_module_forward_pre_hook(self._enter),
-            register_optimizer_step_pre_hook(self._before_step),
-            register_optimizer_step_post_hook(self._after_step),
-        ]
+        self._handles = [hooks.register_module_forward_pre_hook(partial(self.guard, self._enter))]
+        if not self.told:
+            self._handles += [
+                register_optimizer_step_pre_hook(self._before_hook),
+                register_optimizer_step_post_hook(self._after_hook),
+            ]
         # Both: the method is where the mode must be gone, the function is what others call.
         owners: tuple[Any, ...] = (Tensor, torch.autograd)
         for owner in owners:
@@ -128,7 +134,7 @@ class LineProbes:
 
     def _enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         if self._tape is None and torch.is_grad_enabled() and not transformed():
-            self.guard(self._begin, module)
+            self._begin(module)
 
     def _begin(self, module: nn.Module) -> None:
         if any(weight.requires_grad for weight in module.parameters()):
@@ -185,17 +191,21 @@ class LineProbes:
 
     # ---- around the optimizer's step
 
-    def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        self.guard(self._copy_weights, optimizer)
+    def _before_hook(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        self.guard(self.before_step, optimizer)
 
-    def _copy_weights(self, optimizer: Optimizer) -> None:
+    def _after_hook(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        self.guard(self.after_step, optimizer)
+
+    def before_step(self, optimizer: Optimizer) -> None:
+        """Keep the weights that an optimizer is about to move."""
+        if not self.armed:
+            return
         if self._tape is None or not self._tape.reason:
             self._before = {id(weight): weight.detach().clone() for weight in _weights(optimizer)}
 
-    def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        self.guard(self._probe, optimizer)
-
-    def _probe(self, optimizer: Optimizer) -> None:
+    def after_step(self, optimizer: Optimizer) -> None:
+        """Probe, where these were the weights of the pass."""
         tape = self._tape
         if tape is None or tape.recording:
             return

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -32,19 +32,9 @@ from gradreach.monitor.names import LiveNames
 from gradreach.monitor.names_of import NamesOf
 from gradreach.monitor.recording import ScriptRecorder
 from gradreach.monitor.step_rows import StepRows
-from gradreach.monitor.steps import StepCount
+from gradreach.monitor.steps import Listener, StepCount
 
 __all__ = ["PassWatch", "SampledPass"]
-
-
-class Attachment(Protocol):
-    """Something with wrappers around torch's functions."""
-
-    def start(self) -> None:
-        """Put them in place."""
-
-    def stop(self) -> None:
-        """Take them away."""
 
 
 @dataclass
@@ -82,8 +72,9 @@ class PassWatch:
             it, those of every model that is called.
 
     Attributes:
-        rows: Told of every pass and step, where somebody wants rows.
-        others: What else is attached to torch, and leaves it together with the watch.
+        rows: Told of every pass, where somebody wants rows.
+        before_step, after_step: Called around each step of an optimizer.
+        others: Called when the watch lets go of torch: others let go with it.
     """
 
     def __init__(
@@ -99,7 +90,9 @@ class PassWatch:
         self.guard = Guard(self.switch_off)
         self.names = LiveNames(self.guard) if model is None else NamesOf(model, self.guard)
         self.rows: StepRows | None = None
-        self.others: list[Attachment] = []
+        self.before_step: list[Listener] = []
+        self.after_step: list[Listener] = []
+        self.others: list[Callable[[], None]] = []
         self._relevant = relevant
         self.carried = CarryWatch()
         self.passes = self.samples = 0
@@ -147,17 +140,14 @@ class PassWatch:
         """Begin to watch."""
         self._started_at = time.perf_counter()
         self._backward.start()
-        rows = self.rows
         self._count = StepCount(
             self.on_step,
             relevant=self._relevant,
-            before=None if rows is None else rows.before_step,
-            after=None if rows is None else rows.after_step,
+            before=self.before_step,
+            after=self.after_step,
             guard=self.guard,
         )
         end_in_children(self.stop)
-        for other in self.others:
-            self.guard(other.start)
         self.guard(self._arm)
 
     def stop(self) -> None:
@@ -170,7 +160,7 @@ class PassWatch:
         """Remove every hook, except the count of steps by which the script is to be ended."""
         self._backward.stop()
         for other in self.others:
-            other.stop()
+            other()
         self._disarm()
         for handle in self._heartbeats.values():
             handle.remove()

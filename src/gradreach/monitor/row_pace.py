@@ -27,11 +27,17 @@ class RowPace:
 
     def __init__(self, share: float | None, dense: int = 0) -> None:
         self.share, self.dense, self.stride = share, dense, 1
+        self._also = -1
         self._rows, self._spent, self._since = 0, 0.0, 0.0
 
     def due(self, step: int) -> bool:
         """Whether to record a step, counted from 0."""
-        return step < self.dense or self.stride == 1 or step % (2 * self.stride) < 2
+        due = step < self.dense or self.stride == 1 or step % (2 * self.stride) < 2
+        return due or step == self._also
+
+    def also(self, step: int) -> None:
+        """Record this step in any case: something else looks at it, too."""
+        self._also = step
 
     def took(self, spent: float, elapsed: float) -> None:
         """Learn, after a row, what all rows have cost so far and the time since the watch began."""

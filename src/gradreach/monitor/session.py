@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +18,21 @@ from gradreach.diagnosis.diagnose import diagnose
 from gradreach.diagnosis.order import sort_key
 from gradreach.flow.analyse import analyse
 from gradreach.flow.find import class_name
-from gradreach.monitor.clip_calls import ClipCalls, ClipRow
+from gradreach.monitor.clip_calls import ClipCalls
 from gradreach.monitor.cost import SCRIPT_COST, Cost
 from gradreach.monitor.jumps import Jumps
+from gradreach.monitor.line_probes import LineProbes
 from gradreach.monitor.parameters import WatchedParameters
 from gradreach.monitor.passes import PassWatch, SampledPass
+from gradreach.monitor.plain_defaults import plain_defaults
+from gradreach.monitor.probe_turns import ProbeTurns
+from gradreach.monitor.row_events import RowEvents
 from gradreach.monitor.scaler_calls import ScalerCalls
 from gradreach.monitor.sinks import FanOut, MemorySink, Sink
 from gradreach.monitor.step_rows import StepRows
 from gradreach.records import BlindSpot, Finding, GradientFlow
 from gradreach.records.event import Event, EventKind
-from gradreach.records.history import CLIP_ORDERS, History
+from gradreach.records.history import History
 from gradreach.records.sample import Sample
 from gradreach.records.sighting import Sighting
 from gradreach.runs.files import WriteError
@@ -42,7 +45,7 @@ NEVER_REACHED = (
     "depend on it, or torch.compile took it in (TORCHDYNAMO_DISABLE=1 keeps it out)"
 )
 BLIND_AFTER = 2  # steps after which a layer that no sample has reached is said to be blind
-MANY_CLIPS = 20
+NOT_IN_SAMPLES = ("growing-graph",)  # seen by other means, so that no history tells of them
 LAG_PROBES = 4  # loss steps followed in each sample: the first samples show whether four do
 
 
@@ -97,12 +100,17 @@ class Session:
         guard = self.watch.guard
         self.scaler = ScalerCalls(guard, self.watch.skipped)
         self.clips = ClipCalls(guard, self.scaler.scaled, lambda: self.parameters.all)
-        self.watch.others += [self.scaler, self.clips]
+        self.turns = ProbeTurns(guard, cadence, lambda: self.watch.elapsed, self.sink.probe)
+        self.probes = LineProbes(guard, self.turns.made, self.scaler, told=True)
+        self.turns.probes = self.probes
+        self.watch.others += [self.scaler.stop, self.clips.stop, self.probes.stop]
         self.rows = StepRows(
             self.parameters, self.pace, self._emit, clips=self.clips, factor=self._factor
         )
         self.watch.rows = self.rows
-        self.jumps = Jumps()
+        self.watch.before_step += [self.rows.before_step, _alone(self.probes.before_step)]
+        self.watch.after_step += [self.rows.after_step, _alone(self.probes.after_step)]
+        self.jumps, self.row_events = Jumps(), RowEvents(self._event)
         self.sightings: dict[tuple[str, str], Sighting] = {}
         self.flows: list[tuple[int, GradientFlow]] = []  # (step, flow), first and latest ones
         self.blind: dict[str, BlindSpot] = {}
@@ -111,13 +119,14 @@ class Session:
         self._kinds: dict[str, str] = {}  # class of each recurrent module met, by name
         self._reached: set[str] = set()
         self._told: set[str] = set()  # modules whose blindness is an event already
-        self._clipped: set[tuple[str, float, int]] = set()  # kinds of calls met
         self._sampling = 0.0  # seconds that went into samples
         self.measured = 0  # samples in which at least one layer could be measured
         self.seconds: float | None = None  # wall time of the whole watch, once it has ended
 
     def start(self) -> None:
         """Begin to watch the process."""
+        self.watch.guard(self.scaler.start)
+        self.watch.guard(self.clips.start)
         self.watch.start()
         self.watch.guard(self._attached)
 
@@ -135,8 +144,6 @@ class Session:
         for spot in self.watch.names.blind.values():
             self._see_blind(spot)
         self.trouble = self.watch.fault
-        for finding in self.over_training():
-            self.see(finding, self.rows.steps)
         self._event("detached", "the watch ended", {"steps": self.rows.steps})
         self.sink.close(self.meta())
 
@@ -160,8 +167,9 @@ class Session:
         """Take a step's row; where a quantity jumps, have the next pass sampled."""
         self.sink.row(row)
         guard, step = self.watch.guard, int(row["step"])
-        self._tell_of(row)
-        self.pace.took(guard.seconds - self._sampling, self.watch.elapsed - self._sampling)
+        self.row_events.look(row, self.rows.clip)
+        apart = self._sampling + self.turns.seconds
+        self.pace.took(guard.seconds - apart, self.watch.elapsed - apart)
         for name in ("loss", "gradient_norm"):
             told = self.jumps.look(name.replace("_", " "), row[name]) if _counts(row[name]) else ""
             if told and self.watch.sample_next("jump"):
@@ -170,15 +178,9 @@ class Session:
             for name, kind in self._kinds.items():
                 self._see_blind(BlindSpot(name, kind, NEVER_REACHED))
 
-    def _tell_of(self, row: dict[str, float]) -> None:
-        """Note what a row has that is worth an event."""
-        clip = self.rows.clip
-        if clip.calls and (known := (clip.kind, clip.threshold, clip.order)) not in self._clipped:
-            if len(self._clipped) < MANY_CLIPS:  # a threshold that is computed anew each time
-                self._event("clip", _clip_words(clip), {"kind": clip.kind, **_clip_numbers(clip)})
-            self._clipped.add(known)
-        if not row["taken"]:
-            self._event("skipped", "the scaler found a gradient that is not finite", {})
+    def _after_step(self, steps: int) -> None:
+        if self.turns.stepped(steps):
+            self.pace.also(steps)
 
     # ---- samples
 
@@ -211,6 +213,8 @@ class Session:
         self.measured += bool(layers)
         if layers:
             self._keep(sampled, flow)
+            self.turns.sampled()
+            self.pace.also(sampled.step)
         self._sampling += time.perf_counter() - started
 
     def _keep(self, sampled: SampledPass, flow: GradientFlow) -> None:
@@ -244,7 +248,7 @@ class Session:
             return
         try:
             self.folder.write_flow(number, flow)
-            self.folder.write_findings([sighting.to_dict() for sighting in self.ordered()])
+            self.folder.write_findings([each.to_dict() for each in self.sightings.values()])
         except WriteError as error:
             self.unwritten = str(error)
 
@@ -257,34 +261,48 @@ class Session:
         self.sightings[key] = Sighting.at(finding, step) if before is None else before.again(step)
 
     def ordered(self) -> list[Sighting]:
-        """Return the findings, the gravest and most causal first."""
-        return sorted(self.sightings.values(), key=lambda sighting: sort_key(sighting.finding))
+        """Return the findings, the gravest and most causal first, with when they were seen.
 
-    def over_training(self) -> list[Finding]:
-        """Ask the rules that look at the whole training, for what no single sample showed."""
-        try:
-            # The rules over training are not all there yet: a GradientFlow only, so far.
-            ask: Any = diagnose
-            found: list[Finding] = ask(self.history(), self.options.needs_lag)
-        except TypeError:
-            return []
-        except Exception:  # noqa: BLE001  the run has ended well, and what else was seen stands
-            self.trouble = self.trouble or traceback.format_exc()
-            return []
-        return [each for each in found if (each.code, each.layer or "") not in self.sightings]
+        What is wrong with a training is said of all of it: a sample's finding that it came over
+        early, or that another explains, is no alarm.
+        """
+        seen = dict(self.sightings)
+        told = self._over_training()
+        if told is not None:
+            beside = {key: each for key, each in seen.items() if key[0] in NOT_IN_SAMPLES}
+            step = max(self.rows.steps - 1, 0)
+            seen = beside | {
+                (each.code, each.layer or ""): replace(
+                    seen.get((each.code, each.layer or ""), Sighting.at(each, step)), finding=each
+                )
+                for each in told
+            }
+        return sorted(seen.values(), key=lambda sighting: sort_key(sighting.finding))
 
     def findings(self) -> list[Finding]:
-        """Return what is wrong, the gravest first: in single samples, and over the training."""
-        seen = [sighting.finding for sighting in self.sightings.values()]
-        return sorted([*seen, *self.over_training()], key=sort_key)
+        """Return what is wrong, the gravest first."""
+        return [sighting.finding for sighting in self.ordered()]
+
+    def _over_training(self) -> list[Finding] | None:
+        """Ask the rules of the whole training; ``None`` where they fail, or have nothing to go by.
+
+        Only where a pass was sampled or a step counted there is a history to ask about.
+        """
+        if not (self.memory.samples or self.rows.steps):
+            return None
+        try:
+            return diagnose(self.history(), self.options.needs_lag)
+        except Exception:  # noqa: BLE001  the run has ended well, and what samples showed stands
+            self.trouble = self.trouble or traceback.format_exc()
+            return None
 
     def report(self, path: Path) -> None:
         """Write the report; it needs jinja2, which is imported only now."""
         from gradreach.report.run_report import write_run_report
 
-        step = self.rows.steps
-        sightings = self.ordered() + [Sighting.at(each, step) for each in self.over_training()]
-        write_run_report(path, "the watched training", sightings, self.flows, list(self.notes()))
+        write_run_report(
+            path, "the watched training", self.ordered(), self.flows, list(self.notes())
+        )
 
     def notes(self) -> Iterator[str]:
         """Yield sentences on how it was watched, and what went wrong with that."""
@@ -355,45 +373,17 @@ class Session:
         self.sink.event(Event(kind=kind, step=self.rows.steps, text=text, numbers=numbers))
 
     def _count(self, steps: int) -> None:
+        self.watch.guard(self._after_step, steps)
         limit = self.options.steps
         if limit is not None and self.enough is not None and steps >= limit:
             self.enough()
 
 
-def _clip_words(clip: ClipRow) -> str:
-    return f"clip_grad_{clip.kind}_ with {clip.threshold:g}, {CLIP_ORDERS[clip.order]}"
-
-
-def _clip_numbers(clip: ClipRow) -> dict[str, Any]:
-    return {"threshold": clip.threshold, "seen": clip.seen, "order": clip.order}
+def _alone(work: Callable[[Optimizer], None]) -> Callable[[Optimizer, bool], None]:
+    """Return what calls it with the optimizer only."""
+    return lambda optimizer, new: work(optimizer)
 
 
 def _counts(value: float) -> bool:
     """Whether a number was measured: NaN stands for what was not."""
     return value == value
-
-
-@contextmanager
-def plain_defaults() -> Iterator[None]:
-    """Undo for a while what a script may have set for its own tensors: default type and device.
-
-    Example:
-        >>> torch.set_default_dtype(torch.float64)
-        >>> with plain_defaults():
-        ...     torch.zeros(1).dtype
-        torch.float32
-        >>> torch.zeros(1).dtype
-        torch.float64
-        >>> torch.set_default_dtype(torch.float32)
-    """
-    dtype = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float32)
-    try:
-        with torch.device("cpu"), torch.autocast("cpu", enabled=False):
-            if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-                yield
-                return
-            with torch.autocast("cuda", enabled=False):
-                yield
-    finally:
-        torch.set_default_dtype(dtype)

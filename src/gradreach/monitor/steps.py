@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 from weakref import WeakSet
@@ -16,7 +16,7 @@ from torch.optim.optimizer import (
 
 from gradreach.monitor.guard import Guard
 
-__all__ = ["StepCount"]
+__all__ = ["Listener", "StepCount"]
 
 Listener = Callable[[Optimizer, bool], None]
 
@@ -50,8 +50,8 @@ class StepCount:
         on_step: Callable[[int], None] | None = None,
         *,
         relevant: Callable[[Optimizer], bool] | None = None,
-        before: Listener | None = None,
-        after: Listener | None = None,
+        before: Sequence[Listener] = (),
+        after: Sequence[Listener] = (),
         guard: Guard | None = None,
     ) -> None:
         self.steps = 0
@@ -105,15 +105,15 @@ class StepCount:
             self._stepped.clear()
         self._stepped.add(optimizer)
         self.inside = True
-        if self._listeners[0] is not None:
-            self._guard(self._listeners[0], optimizer, self._new)
+        for listener in self._listeners[0]:
+            self._guard(listener, optimizer, self._new)
 
     def _after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if not self._counts(optimizer):
             return
         self.inside = False
-        if self._listeners[1] is not None:
-            self._guard(self._listeners[1], optimizer, self._new)
+        for listener in self._listeners[1]:
+            self._guard(listener, optimizer, self._new)
         if not self._new:
             return
         self.steps += 1

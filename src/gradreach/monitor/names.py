@@ -65,6 +65,17 @@ class LiveNames(MutableMapping[nn.Module, str]):
         """The models met that have a recurrent module."""
         return [root for root, recurrent in self._roots.items() if recurrent]
 
+    def confirm(self, module: nn.Module) -> None:
+        """Count the models that hold a module among those with a recurrent one: it is a cell."""
+        for root, recurrent in self._roots.items():
+            if not recurrent and any(part is module for part in root.modules()):
+                self._roots[root] = True
+
+    @property
+    def roots(self) -> list[nn.Module]:
+        """All models met."""
+        return list(self._roots)
+
     def _enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         if transformed():
             return

@@ -36,6 +36,11 @@ class NamesOf(LiveNames):
         model = self._model()
         return [] if model is None else [model]
 
+    @property
+    def roots(self) -> list[nn.Module]:
+        """The model, while it exists."""
+        return self.models
+
     def start(self) -> None:
         """Look for modules that were added since."""
         for model in self.models:

@@ -8,7 +8,7 @@ one hook on one weight per layer is left.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -20,6 +20,7 @@ from torch.optim.optimizer import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from gradreach.flow.sources.calls import CellCall, FusedCall, RecordedCall
+from gradreach.flow.sources.own_calls import OwnCall
 from gradreach.flow.sources.weights import WeightGradients
 from gradreach.monitor.backward_calls import BackwardCalls, current_pass
 from gradreach.monitor.by_hand import HandUpdates
@@ -30,9 +31,11 @@ from gradreach.monitor.guard import Guard
 from gradreach.monitor.hidden_hooks import HiddenHooks
 from gradreach.monitor.names import LiveNames
 from gradreach.monitor.names_of import NamesOf
+from gradreach.monitor.own_cell_watch import OwnCellWatch
 from gradreach.monitor.recording import ScriptRecorder
 from gradreach.monitor.step_rows import StepRows
 from gradreach.monitor.steps import Listener, StepCount
+from gradreach.records import BlindSpot
 
 __all__ = ["PassWatch", "SampledPass"]
 
@@ -44,7 +47,9 @@ class SampledPass:
     Args:
         number: Its number among the passes, from 0. step: updates of the weights before it.
         reason: Why it was sampled: as in :class:`gradreach.records.sample.Sample`.
-        gradients: By ``id`` of the weights in ``calls``, what this pass sent to them.
+        gradients: By ``id`` of the weights in ``calls``, what this pass sent to them; and of the
+            parameters of own cells.
+        own_calls: Calls of cells of users' own, by name. own_blind: such that cannot be measured.
         loss: The value backward was called on, where it was seen.
     """
 
@@ -53,6 +58,8 @@ class SampledPass:
     reason: str
     calls: list[RecordedCall]
     gradients: dict[int, Tensor | None]
+    own_calls: dict[str, list[OwnCall]] = field(default_factory=dict)
+    own_blind: list[BlindSpot] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
     loss: float | None = None
 
@@ -101,8 +108,10 @@ class PassWatch:
         self._hidden = HiddenHooks()
         self._count: StepCount | None = None
         self._recorder: ScriptRecorder | None = None
+        self._own: OwnCellWatch | None = None
         self._gradients = WeightGradients([])
         self._values: dict[int, Tensor] = {}
+        self._own_watched: set[int] = set()  # ids of parameters of own cells
         self._heartbeats: WeakKeyDictionary[nn.Module, RemovableHandle] = WeakKeyDictionary()
         self._heartbeat = partial(self.guard, self._beat)
         # Or torch warns when a weight is handed to another process that the hook stays behind.
@@ -183,7 +192,9 @@ class PassWatch:
         recorder.on_reached = partial(self.guard, self._reach)
         recorder.on_recorded = lambda call: self.carried.check(call, self.steps)
         recorder.__enter__()
-        self._hidden.start([*self.names.handles, *recorder.handles])
+        self._own = own = OwnCellWatch(self.names, self.guard, partial(self.guard, self._reach_own))
+        own.start()
+        self._hidden.start([*self.names.handles, *recorder.handles, *own.handles])
 
     def _disarm(self) -> None:
         self._hidden.stop()
@@ -194,10 +205,13 @@ class PassWatch:
             for call in self._recorder.calls:
                 for arrival in call.arrivals():
                     arrival.first = None
-        self._recorder = None
+        if self._own is not None:
+            self._own.release()
+        self._recorder = self._own = None
         self._gradients.close()
         self._gradients = WeightGradients([])
         self._values.clear()
+        self._own_watched.clear()
 
     # ---- inside a backward pass
 
@@ -220,6 +234,7 @@ class PassWatch:
         self._gradients.close()
         self._gradients = WeightGradients([])
         self._values.clear()
+        self._own_watched.clear()
 
     def _reach(self, call: RecordedCall) -> None:
         """A sampled pass reaches a call: keep its weights' values, ask for their gradients."""
@@ -231,6 +246,15 @@ class PassWatch:
             self._values[id(weight)] = weight.detach().clone().requires_grad_(weight.requires_grad)
             if weight.requires_grad:
                 self._gradients.watch(weight)
+
+    def _reach_own(self) -> None:
+        """A sampled pass reaches a cell of the user's own: ask for its parameters' gradients."""
+        self._begin()
+        assert self._own is not None
+        for parameter in self._own.parameters:
+            if parameter.requires_grad and id(parameter) not in self._own_watched:
+                self._own_watched.add(id(parameter))
+                self._gradients.watch(parameter)
 
     def _end(self, running: int) -> None:
         if running != self._pass:
@@ -245,13 +269,17 @@ class PassWatch:
         number, self.passes = self.passes, self.passes + 1
         assert self._count is not None
         self._count.passed()
-        if self._recorder is not None and self._values:
+        own = self._own is not None and self._own.reached
+        if self._recorder is not None and (self._values or own):
             sampled = self._taken(number, self._recorder)
             self.carried.remember(self._recorder.tails.all())
             self._disarm()
             self.on_pass(sampled)
             self.samples += 1
-            if self._set_heartbeats(sampled.calls):
+            cells = [calls[0] for calls in sampled.own_calls.values()]
+            for cell in cells:
+                self.names.confirm(cell.module)
+            if self._set_heartbeats([*sampled.calls, *cells]):
                 self._more, self._unseen = self.cadence.first, 0
             self._more -= 1
             self._reason = "start" if self._more > 0 else "cadence"
@@ -267,6 +295,8 @@ class PassWatch:
 
     def _calling(self, roots: Any) -> None:
         """A call of backward is about to run."""
+        if self._own is not None:
+            self._own.choose()
         if self.rows is not None:
             self.rows.begin_pass(roots)
 
@@ -306,6 +336,14 @@ class PassWatch:
                 call.weights = tuple(own)
         for key, value in self._values.items():
             gradients[id(value)] = self._gradients.by_id.get(key)
+        reached: dict[str, list[OwnCall]] = {}
+        if self._own is not None:
+            gradients |= {key: self._gradients.by_id.get(key) for key in self._own_watched}
+            reached = {
+                name: calls
+                for name, calls in self._own.calls.items()
+                if any(call.reached for call in calls)
+            }
         loss = self._backward.loss
         step = number if self._by_hand.seen and not self._count.steps else self._count.steps
         return SampledPass(
@@ -314,6 +352,8 @@ class PassWatch:
             self._reason,
             recorder.calls,
             gradients,
+            reached,
+            [] if self._own is None else self._own.blind,
             recorder.failures,
             None if loss is None else float(loss),
         )
@@ -326,7 +366,7 @@ class PassWatch:
 
     # ---- between samples
 
-    def _set_heartbeats(self, calls: list[RecordedCall]) -> bool:
+    def _set_heartbeats(self, calls: Sequence[RecordedCall | OwnCall]) -> bool:
         """Leave one hook on one weight of each layer, which counts the passes to come.
 
         Returns:

@@ -22,6 +22,7 @@ from gradreach.monitor.clip_calls import ClipCalls
 from gradreach.monitor.cost import SCRIPT_COST, Cost
 from gradreach.monitor.jumps import Jumps
 from gradreach.monitor.line_probes import LineProbes
+from gradreach.monitor.own_cell_watch import own_flows
 from gradreach.monitor.parameters import WatchedParameters
 from gradreach.monitor.passes import PassWatch, SampledPass
 from gradreach.monitor.plain_defaults import plain_defaults
@@ -32,6 +33,7 @@ from gradreach.monitor.sinks import FanOut, MemorySink, Sink
 from gradreach.monitor.step_rows import StepRows
 from gradreach.records import BlindSpot, Finding, GradientFlow
 from gradreach.records.event import Event, EventKind
+from gradreach.records.gradient_flow import Layers
 from gradreach.records.history import History
 from gradreach.records.sample import Sample
 from gradreach.records.sighting import Sighting
@@ -195,6 +197,10 @@ class Session:
         calls = [call for call in sampled.calls if call.name in reached]
         with torch.no_grad(), plain_defaults():
             layers, blind = analyse(calls, sampled.gradients, LAG_PROBES, seed=0)
+            if sampled.own_calls:
+                own, more = own_flows(sampled.own_calls, sampled.gradients, LAG_PROBES)
+                layers, blind = Layers({**layers, **own}), [*blind, *more]
+        blind += sampled.own_blind
         blind += [BlindSpot(name, "module", reason) for name, reason in sampled.failures.items()]
         for spot in blind:
             self._see_blind(spot, again=True)

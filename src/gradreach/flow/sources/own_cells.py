@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from gradreach.errors import NotMeasurableError
 from gradreach.flow.sources.hooks import HeldHooks
@@ -16,7 +17,7 @@ from gradreach.flow.sources.place import Place
 from gradreach.flow.sources.tree import mapped, tensors_in
 from gradreach.records import BlindSpot
 
-__all__ = ["OwnCells", "streams"]
+__all__ = ["OwnCells", "candidates", "streams"]
 
 RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 TAILS = 64  # sequences that may run through one cell side by side; keeps other modules cheap
@@ -40,7 +41,7 @@ class OwnCells(HeldHooks):
 
     def __init__(self, model: nn.Module, declared: Sequence[str] | None) -> None:
         super().__init__()
-        self.names = _candidates(model) if declared is None else _named(model, declared)
+        self.names = candidates(model) if declared is None else _named(model, declared)
         self.declared = declared is not None
         self.calls: dict[str, list[OwnCall]] = {}
         self.blind: list[BlindSpot] = []
@@ -51,13 +52,22 @@ class OwnCells(HeldHooks):
         self._entered: list[tuple[nn.Module, dict[str, Any]]] = []
 
     def __enter__(self) -> OwnCells:
-        hooks = torch.nn.modules.module
         if self.names:
-            self._handles = [
-                hooks.register_module_forward_pre_hook(self._before),
-                hooks.register_module_forward_hook(self._after, with_kwargs=True),
-            ]
+            self.start()
         return self
+
+    def start(self) -> None:
+        """Set the hooks."""
+        hooks = torch.nn.modules.module
+        self._handles = [
+            hooks.register_module_forward_pre_hook(self._before),
+            hooks.register_module_forward_hook(self._after, with_kwargs=True),
+        ]
+
+    @property
+    def handles(self) -> list[RemovableHandle]:
+        """Its hooks."""
+        return self._handles
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -269,7 +279,7 @@ def _why_not(module: nn.Module) -> str | None:
     return None
 
 
-def _candidates(model: nn.Module) -> dict[nn.Module, str]:
+def candidates(model: nn.Module) -> dict[nn.Module, str]:
     """Return the modules that may be cells: of users' classes, without torch's own layers."""
     names: dict[nn.Module, str] = {}
     inside: set[nn.Module] = set()

@@ -347,7 +347,9 @@ def test_swings_from_step_to_step_are_told_apart_from_the_noise_of_batches():
 
 
 def test_slow_swings_are_momentum_and_tell_their_period():
-    found = gr.diagnose(history_of(1.0 + 0.5 * np.sin(np.arange(300) * 2 * np.pi / 30)))[0]
+    found = gr.diagnose(
+        history_of(1.0 + 0.5 * np.sin(np.arange(300) * 2 * np.pi / 30), update_cosine=0.9)
+    )[0]
 
     assert found.code == "oscillating-loss"
     assert found.numbers["because"] == "momentum"

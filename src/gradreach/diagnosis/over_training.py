@@ -68,9 +68,10 @@ def findings_over_training(
 
 
 def _place(finding: Finding) -> tuple[int, int]:
-    """Return the place in the order of causes; what the training made comes behind its rules."""
+    """Return the place in the order of causes; what updates may have made comes behind them."""
+    own = ORDER.index(finding.code)
     made = arose(finding) or finding.numbers.get("because") == "divergence"
-    return int(made and finding.severity != "note"), ORDER.index(finding.code)
+    return (ORDER.index("oscillating-loss"), own) if made else (own, 0)
 
 
 def _batch_explains(cause: Finding, symptom: Finding) -> bool:

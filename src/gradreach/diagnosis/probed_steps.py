@@ -24,7 +24,9 @@ class ProbedSteps:
     Args:
         count: Probes that can be trusted. late: those in the last half of the steps.
         over: Steps that raised the loss of their own batch, where a tenth of them or less was
-            best. early_over: those among the first ``early`` probes.
+            best. early_over: those among the first ``early`` probes,
+            of which early_rise is the largest ratio of a loss after the step to that before it.
+        late_up: Late steps that raised the loss of their own batch at all.
         short: Late steps of which ten times as much or more was best.
         best: Median over all probes of the best multiple. late_best: over the late ones.
         gain: Median over the late probes of what that multiple would have taken off the loss of
@@ -36,7 +38,9 @@ class ProbedSteps:
     over: int
     early: int
     early_over: int
+    early_rise: float
     late_over: int
+    late_up: int
     short: int
     best: float
     late_best: float
@@ -65,7 +69,9 @@ def probed_steps(history: History) -> ProbedSteps:
         over=sum(map(overshoots, probes)),
         early=len(early),
         early_over=sum(map(overshoots, early)),
+        early_rise=max((1.0 - _fall(probe) for probe in early if overshoots(probe)), default=0.0),
         late_over=sum(map(overshoots, late)),
+        late_up=sum(not _fall(probe) > 0 for probe in late),
         short=sum(map(falls_short, late)),
         best=median(np.array([probe.best_scale for probe in probes])),
         late_best=median(np.array([probe.best_scale for probe in late])),

@@ -173,7 +173,7 @@ REACH = (
     Fault("exploding recurrence", "1.3 I, SGD, clipped",
           of(relu(1.3, 0.0), sgd(0.005), clip=1.0), "exploding-gradient", UNDONE),
     Fault("exploding recurrence", "1.25 I, SGD, clipped",
-          of(relu(1.25, 0.0), sgd(0.02), clip=1.0), "exploding-gradient", UNDONE),
+          of(relu(1.25, 0.0), sgd(0.002), clip=1.0), "exploding-gradient", UNDONE),
     Fault("exploding recurrence", "1.4 I, Adam", of(relu(1.4, 0.0), adam(3e-4)),
           "exploding-gradient"),
     Fault("exploding recurrence", "1.25 I, SGD", of(relu(1.25, 0.0), sgd(1e-3)),

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import gradreach as gr
 from gradreach.records import Event, History, LineProbe, Sample
 
-__all__ = ["PROBE_SCALES", "Recorder", "is_sampled"]
+__all__ = ["PROBE_SCALES", "Recorder", "is_probed", "is_sampled"]
 
 PROBE_SCALES = (0.0, 0.01, 0.1, 1.0, 10.0, 100.0)
 
@@ -25,6 +25,11 @@ PROBE_SCALES = (0.0, 0.01, 0.1, 1.0, 10.0, 100.0)
 def is_sampled(step: int) -> bool:
     """Whether a step is looked at closely: the first three, then rarely, at constant ratios."""
     return step < 3 or step in (5, 8, 12, 20, 32, 50, 75) or (step >= 100 and step % 50 == 0)
+
+
+def is_probed(step: int) -> bool:
+    """Whether the loss along a step is looked at: more often, as it costs a few forward passes."""
+    return step < 3 or step in (5, 8, 12) or step % 17 == 0
 
 
 def flat(tensors: list[Tensor]) -> Tensor:

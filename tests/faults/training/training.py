@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from tests.faults.training.recorder import Recorder, is_sampled
+from tests.faults.training.recorder import Recorder, is_probed, is_sampled
 from torch import Tensor, nn
 
 from gradreach.records import History
@@ -62,8 +62,8 @@ def train(loop: Loop) -> History:
         def closure(x: Tensor = x, target: Tensor = target) -> Tensor:
             return loop.loss_scale * loop.loss(loop.model(x), target)
 
-        close = is_sampled(step)
-        if close:
+        close = is_probed(step)
+        if is_sampled(step):
             recorder.sample(closure, loop.needs_lag)
         value = _pass(loop, recorder, optimizer, closure)
         before = [each.detach().clone() for each in recorder.parameters] if close else []

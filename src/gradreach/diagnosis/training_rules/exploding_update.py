@@ -8,6 +8,7 @@ import numpy as np
 
 from gradreach.diagnosis.course import Course, course, step_of
 from gradreach.diagnosis.seen_in_samples import arose
+from gradreach.diagnosis.training_rules.oscillating_loss import OscillatingLoss
 from gradreach.diagnosis.wording import counted, listed, plain
 from gradreach.records import Finding, History
 from gradreach.records.plain import Array
@@ -42,6 +43,8 @@ class ExplodingUpdate:
         ran = course(history)
         if len(ran.rows) < self.before + self.after:
             return []
+        if any(found.numbers["because"] == "batches" for found in OscillatingLoss()(history)):
+            return []  # the loss rises where the data change, and so does the gradient
         update, loss = history["update_norm"][ran.rows], ran.loss
         growth = self._growth(update)
         places = [

@@ -25,8 +25,8 @@ class LearningRateTooHigh:
 
     Args:
         left: Share of the loss at the start of which at least so much must be left.
-        early: Share of the first probes that must have overshot (one of them, where the loss was
-            once jump times that at the start), or
+        early: Share of the first probes that must have overshot (one of them, where it multiplied
+            the loss of its batch by jump), or
         late: share of the late ones.
         moved: Without probes: updates so large relative to the weights are taken for too long.
 
@@ -70,7 +70,7 @@ class LearningRateTooHigh:
         return (ran.broken is not None and ran.diverged) or not ran.left <= self.left
 
     def _overshot(self, ran: Course, probed: ProbedSteps) -> bool:
-        jumped = ran.broken is not None or float(ran.loss.max()) >= self.jump * abs(ran.start)
+        jumped = ran.broken is not None or not probed.early_rise < self.jump
         early = probed.early_over >= (1 if jumped else max(self.early * probed.early, 2))
         late = probed.late > 0 and probed.late_over >= self.late * probed.late
         return early or late

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradreach.diagnosis.course import Course, course
+from gradreach.diagnosis.course import FLAT, Course, course
 from gradreach.diagnosis.finite import mean, median
 from gradreach.diagnosis.probed_steps import LEAST_PROBES, ProbedSteps, probed_steps
+from gradreach.diagnosis.training_rules.oscillating_loss import OscillatingLoss
 from gradreach.diagnosis.wording import counted, percent, plain
 from gradreach.records import Finding, History
 
@@ -44,8 +45,10 @@ class LearningRateTooLow:
     def __call__(self, history: History, *, needs_lag: int | None = None) -> list[Finding]:
         """Return one finding at most."""
         ran = course(history)
-        if not ran.enough or ran.broken is not None or not self.left <= ran.left < 1.5:
+        if not ran.enough or ran.broken is not None or not self.left <= ran.left:
             return []
+        if ran.end > ran.start + 3 * ran.noise + FLAT * ran.start:
+            return []  # short steps do not raise the loss
         probed = probed_steps(history)
         if probed.count >= LEAST_PROBES:
             return [self._found(history, ran, probed)] if self._falls(history, ran, probed) else []
@@ -64,7 +67,7 @@ class LearningRateTooLow:
             return False
         # Where only noise is left, a longer step fits the batch it came from, and no other.
         agree = mean(history["gradient_cosine"][ran.late]) >= self.agree
-        if not (agree or _moved(history) <= self.tiny):
+        if not (agree or _moved(history) <= self.tiny) or OscillatingLoss()(history):
             return False
         # What lies within the noise of the start is no progress.
         progress = (ran.start - ran.end - 2 * ran.noise) / ran.start

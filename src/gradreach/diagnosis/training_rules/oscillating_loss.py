@@ -31,6 +31,9 @@ class OscillatingLoss:
         turns: Autocorrelation of neighbours at most so, for swings from step to step, or
         lasts: at least so, for slow ones; then also the least number of
         times: ups and downs of that size.
+        up: Share of the late steps that may raise the loss of their own batch where it is the
+            batches that differ.
+        carried: Mean cosine of consecutive updates from which on momentum carries them.
 
     The source of each: docs/findings/oscillating-loss.md.
     """
@@ -40,8 +43,10 @@ class OscillatingLoss:
     swing: float = 0.2
     left: float = 0.2
     turns: float = -0.5
-    lasts: float = 0.6
+    lasts: float = 0.4
     times: int = 3
+    up: float = 0.25
+    carried: float = 0.7
 
     def __call__(self, history: History, *, needs_lag: int | None = None) -> list[Finding]:
         """Return one finding at most."""
@@ -81,28 +86,28 @@ class OscillatingLoss:
             return 0
         return round(2 * (turning[-1] - turning[0]) / (len(turning) - 1))
 
+    def _reason(self, history: History, turned: float, period: int) -> str:
+        probed = probed_steps(history)
+        if probed.late >= LEAST_PROBES and probed.late_up <= self.up * probed.late:
+            return "batches"
+        return "momentum" if period > 1 and turned >= self.carried else "step-size"
+
     def _found(
         self, history: History, ran: Course, memory: float, swing: float, period: int
     ) -> Finding:
-        probed = probed_steps(history)
-        falls = probed.late >= LEAST_PROBES and probed.late_over == 0
         turned = mean(history["update_cosine"][ran.late])
-        if period > 1:
-            because, why = "momentum", f"over some {period} steps: momentum carries it past"
-        elif falls:
-            because, why = (
-                "batches",
-                (
-                    "from step to step, though each step lowers the loss of its own batch: the "
-                    "batches contradict each other"
-                ),
-            )
-        else:
-            because, why = "step-size", "from step to step: each update undoes the one before"
+        because = self._reason(history, turned, period)
+        how = "from step to step" if period == 1 else f"over some {period} steps"
+        why = {
+            "batches": "though each step lowers the loss of its own batch: what the batches ask "
+            "for changes, as where data are sorted",
+            "momentum": "as momentum carries the weights past where the loss is low",
+            "step-size": "as the updates carry the weights past where the loss is low",
+        }[because]
         return Finding(
             code=self.code,
             severity="warning",
-            cause=f"the loss swings by {percent(swing)} of what it was at the start, {why}",
+            cause=f"the loss swings by {percent(swing)} of what it was at the start, {how}, {why}",
             numbers={
                 "because": because,
                 "swing": plain(swing),

@@ -25,9 +25,9 @@ __all__ = ["TRAINING_RULES", "findings_over_training"]
 TRAINING_RULES: tuple[TrainingRule, ...] = (
     NonfiniteTraining(),
     IneffectiveClipping(),
-    ExplodingUpdate(),
     LearningRateTooHigh(),
     LearningRateTooLow(),
+    ExplodingUpdate(),
     OscillatingLoss(),
     StagnatedTraining(),
     ShortHistory(),

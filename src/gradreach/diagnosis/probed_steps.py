@@ -69,7 +69,7 @@ def probed_steps(history: History) -> ProbedSteps:
         over=sum(map(overshoots, probes)),
         early=len(early),
         early_over=sum(map(overshoots, early)),
-        early_rise=max((1.0 - _fall(probe) for probe in early if overshoots(probe)), default=0.0),
+        early_rise=max((_rise(probe) for probe in early if overshoots(probe)), default=0.0),
         late_over=sum(map(overshoots, late)),
         late_up=sum(not _fall(probe) > 0 for probe in late),
         short=sum(map(falls_short, late)),
@@ -103,6 +103,12 @@ def falls_short(probe: LineProbe) -> bool:
 def _trusted(probe: LineProbe) -> bool:
     usable = len(probe.losses) > 1 and np.isfinite(probe.losses[0]) and not probe.reason
     return bool(usable and not probe.mismatch > TRUSTED)
+
+
+def _rise(probe: LineProbe) -> float:
+    """Return the loss after the step relative to that before it; infinite if it is not finite."""
+    rise = 1.0 - _fall(probe)
+    return rise if np.isfinite(rise) else float("inf")
 
 
 def _fall(probe: LineProbe) -> float:

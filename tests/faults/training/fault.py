@@ -26,6 +26,7 @@ class Fault:
         code: The first finding expected.
         because: What its numbers must name as the reason, or, where the code is a cause of a
             stagnation, the reason of the `stagnated-training` that it carries.
+        also: Another code, and its reason, that say the same.
         severity: "note" where the finding is no alarm.
     """
 
@@ -35,6 +36,7 @@ class Fault:
     code: str
     because: str | None = None
     severity: str = "warning"
+    also: tuple[str, str] | None = None
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.name}"

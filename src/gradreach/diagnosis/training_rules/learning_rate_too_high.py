@@ -67,10 +67,12 @@ class LearningRateTooHigh:
         return arose(symptom) or symptom.code == "oscillating-loss"
 
     def _nothing_to_show(self, ran: Course) -> bool:
-        return (ran.broken is not None and ran.diverged) or not ran.left <= self.left
+        if not ran.start > 0:  # a log likelihood, say: no share of it can be left
+            return ran.diverged or ran.end >= ran.start
+        return (ran.broken is not None and ran.diverged) or ran.left > self.left
 
     def _overshot(self, ran: Course, probed: ProbedSteps) -> bool:
-        jumped = ran.broken is not None or not probed.early_rise < self.jump
+        jumped = ran.diverged or probed.early_rise >= self.jump
         early = probed.early_over >= (1 if jumped else max(self.early * probed.early, 2))
         late = probed.late > 0 and probed.late_over >= self.late * probed.late
         return early or late
@@ -117,6 +119,8 @@ def _outcome(ran: Course) -> str:
         return f"the training broke at step {ran.broken}"
     if ran.diverged:
         return f"the loss is {ran.left:.2g} times what it was at the start"
+    if not ran.start > 0:
+        return "the loss is no lower than at the start"
     return f"{percent(ran.left)} of the loss is left"
 
 

@@ -67,8 +67,8 @@ class OscillatingLoss:
 
     def explains(self, cause: Finding, symptom: Finding) -> bool:
         """Explain that the loss does not get lower."""
-        undone = symptom.numbers.get("because") in ("updates-undo-each-other", "unexplained")
-        return symptom.code == "stagnated-training" and undone
+        undone = ("updates-undo-each-other", "batches-contradict", "unexplained")
+        return symptom.code == "stagnated-training" and symptom.numbers["because"] in undone
 
     def _period(self, loss: Array, start: float) -> int:
         """Return the steps of a slow swing, down and up again; 0 where there are too few."""

@@ -98,7 +98,7 @@ def course(history: History) -> Course:
         >>> history = History.of([{"loss": 1 / (1 + step)} for step in range(100)])
         >>> ran = course(history)
         >>> round(ran.start, 2), round(ran.end, 3), ran.flat, ran.solved
-        (0.33, 0.011, True, True)
+        (1.0, 0.011, True, True)
     """
     loss = history["loss"]
     taken = history["taken"] != 0  # NaN: not recorded, and then it was

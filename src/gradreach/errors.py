@@ -5,7 +5,13 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-__all__ = ["GradreachError", "MissingExtraError", "NotMeasurableError", "require"]
+__all__ = [
+    "GradreachError",
+    "MissingExtraError",
+    "NonFiniteGradientError",
+    "NotMeasurableError",
+    "require",
+]
 
 
 class GradreachError(Exception):
@@ -18,6 +24,14 @@ class NotMeasurableError(GradreachError):
     The message is one sentence that names the call, the argument, what was found
     and one fix. Nothing was changed: parameters, gradients, buffers, random streams
     and modes are what they were before the call.
+    """
+
+
+class NonFiniteGradientError(GradreachError, ArithmeticError):
+    """More optimizer steps had a gradient that is not finite than ``block_nonfinite`` allows.
+
+    Raised by the call of ``optimizer.step()``, and only where a limit was asked for. The weights
+    are those of before the step.
     """
 
 

@@ -71,6 +71,10 @@ class ScriptRecorder(Recorder):
         if self._bytes > self._limit:
             self._drop_dead()
 
+    def keep_unreached(self) -> None:
+        """Forget the calls that a backward pass has reached, and those that none can reach."""
+        self._keep({id(call) for call in self.calls if not call.reached and _alive(call)})
+
     def _drop_dead(self) -> None:
         """Forget calls whose graph is gone, first those that nothing can go on from."""
         live = {id(call) for call in self.calls if _alive(call)}

@@ -1,0 +1,281 @@
+"""Keeps an optimizer from making a step with a gradient that is not finite."""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import LBFGS
+from torch.optim.optimizer import (
+    Optimizer,
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
+from torch.utils.hooks import RemovableHandle
+
+from gradreach.errors import NonFiniteGradientError
+from gradreach.monitor.guard import Guard
+from gradreach.monitor.nonfinite_place import (
+    Found,
+    NonFinitePlace,
+    all_finite,
+    bad_parameters,
+    place_of,
+)
+
+__all__ = ["StepGuard"]
+
+Step = Callable[..., Any]
+
+
+# Never an error of anybody's: `except Exception` in an optimizer must let it by.
+class _StepStopped(BaseException):
+    """Unwinds an optimizer that has called its closure and got a gradient that is not finite."""
+
+
+class StepGuard:
+    """Looks at gradients where an optimizer is about to use them, and may let it return instead.
+
+    Every ``step`` of a class of optimizers runs through one wrapper of torch's own, whoever calls
+    it: the loop, a learning-rate scheduler's own wrapper, a ``GradScaler``. The function that this
+    wrapper calls is replaced, in the wrapper, while started; nothing is set on an optimizer or its
+    class. It is called after the step hooks, which may still change the gradients. A blocked step
+    is one that the user has left out: weights, moments and counters stay, and hooks that the
+    optimizer itself has after its steps do not run.
+
+    Steps that a ``GradScaler`` skips are its own and do not come here. A compiled step cannot be
+    kept from running.
+
+    Args:
+        model: For the names of the parameters.
+        guard: Runs what is ours. The one exception that is meant to reach the user is not run by
+            it.
+        found: What the passes since the last step show of the recurrent layers.
+        on_block: Called with the optimizer and the place, when a step is blocked.
+        limit: Steps to block before the next one raises; ``None`` blocks any number.
+        relevant: Whether an optimizer's steps are looked at.
+
+    Attributes:
+        blocked: Steps blocked so far.
+
+    Cost:
+        One read of the gradients a step. With a closure, optimizers that are not torch's own, and
+        LBFGS, have their weights and state copied before each step.
+
+    Example:
+        >>> weight = torch.nn.Parameter(torch.ones(2))
+        >>> model = torch.nn.ParameterDict({"w": weight})
+        >>> optimizer = torch.optim.Adam([weight])
+        >>> guard = StepGuard(model, Guard(on_fault=lambda: None), limit=1)
+        >>> guard.start()
+        >>> weight.grad = torch.tensor([1.0, torch.inf])
+        >>> optimizer.step()
+        >>> weight.tolist(), len(optimizer.state), guard.blocked
+        ([1.0, 1.0], 0, 1)
+        >>> optimizer.step()
+        Traceback (most recent call last):
+        ...
+        gradreach.errors.NonFiniteGradientError: Adam.step(): the gradient is not finite, after 1
+        step was blocked for that: NaN or infinity in the gradient of w only
+        >>> guard.stop()
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        guard: Guard,
+        *,
+        found: Callable[[], Sequence[Found]] = list,
+        on_block: Callable[[Optimizer, NonFinitePlace], None] | None = None,
+        limit: int | None = None,
+        relevant: Callable[[Optimizer], bool] | None = None,
+    ) -> None:
+        self.model, self.guard, self.found = model, guard, found
+        self.on_block, self.limit, self.relevant = on_block, limit, relevant
+        self.blocked = 0
+        self.place: NonFinitePlace | None = None  # of the last one
+        self._inside: list[Any] = []  # optimizers whose step runs; it may call its parent's
+        self._started = False
+        self._gates: list[tuple[Any, Step, Step]] = []  # cell, what was in it, and ours
+        self._hooks: list[tuple[Optimizer, Any]] = []  # taken off for the rest of a blocked step
+        self._handles: list[RemovableHandle] = []
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._started = True
+        self._handles = [
+            register_optimizer_step_pre_hook(self._before),
+            register_optimizer_step_post_hook(self._after),
+        ]
+
+    def stop(self) -> None:
+        """Put everything back."""
+        self._started = False
+        for handle in self._handles:
+            handle.remove()
+        for cell, own, ours in self._gates:
+            if cell.cell_contents is ours:
+                cell.cell_contents = own
+        self._restore_hooks()
+        self._handles, self._gates = [], []
+
+    # ---- the way in
+
+    def _before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        """See a class for the first time: torch's wrapper looks its function up after the hooks."""
+        if not torch.compiler.is_compiling():
+            self.guard(self._gate, type(optimizer))
+
+    def _gate(self, kind: type) -> None:
+        for each in kind.__mro__:
+            wrapper: Any = each.__dict__.get("step")
+            if not getattr(wrapper, "hooked", False):
+                continue
+            names = wrapper.__code__.co_freevars
+            if "func" not in names:
+                continue
+            cell = wrapper.__closure__[names.index("func")]
+            if not any(cell is known for known, _, _ in self._gates):
+                own = cell.cell_contents
+                cell.cell_contents = ours = self._gated(own)
+                self._gates.append((cell, own, ours))
+
+    def _gated(self, own: Step) -> Step:
+        @wraps(own)
+        def step(*args: Any, **kwargs: Any) -> Any:
+            inner = any(args[0] is each for each in self._inside)
+            if not self._started or inner or torch.compiler.is_compiling():
+                return own(*args, **kwargs)
+            self._inside.append(args[0])
+            try:
+                return self._step(own, args, kwargs)
+            finally:
+                self._inside.pop()
+
+        return step
+
+    def _step(self, own: Step, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        optimizer: Optimizer = args[0]
+        if not self._looks_at(optimizer):
+            return own(*args, **kwargs)
+        closure = args[1] if len(args) > 1 else kwargs.get("closure")
+        if closure is None:
+            if self._is_bad(optimizer):
+                return self._block(optimizer)
+            return own(*args, **kwargs)
+        watched = _Closure(closure, lambda: self._is_bad(optimizer))
+        if len(args) > 1:
+            args = (optimizer, watched, *args[2:])
+        else:
+            kwargs = {**kwargs, "closure": watched}
+        kept = None if _calls_it_first_and_once(optimizer) else _Kept(optimizer)
+        try:
+            return own(*args, **kwargs)
+        except _StepStopped:
+            if kept is not None:
+                kept.restore()
+            self._block(optimizer)
+            return watched.first
+
+    def _looks_at(self, optimizer: Optimizer) -> bool:
+        if getattr(optimizer, "found_inf", None) is not None:
+            return False  # a fused optimizer, told by its scaler what to do
+        if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
+            return False  # nothing may be read while a CUDA graph is recorded
+        told: list[bool] = []
+        self.guard(lambda: told.append(self.relevant is None or self.relevant(optimizer)))
+        return any(told)
+
+    # ---- what is done
+
+    def _is_bad(self, optimizer: Optimizer) -> bool:
+        told: list[bool] = []
+        self.guard(lambda: told.append(not all_finite(_gradients(optimizer))))
+        return any(told)
+
+    def _block(self, optimizer: Optimizer) -> None:
+        """Note a blocked step; one too many is raised into the user's call."""
+        self.guard(self._locate, optimizer)
+        if self.limit is not None and self.blocked >= self.limit:
+            raise NonFiniteGradientError(self._told(optimizer))
+        self.blocked += 1
+        self._hooks.append((optimizer, optimizer._optimizer_step_post_hooks))
+        optimizer._optimizer_step_post_hooks = OrderedDict()
+        if self.on_block is not None and self.place is not None:
+            self.guard(self.on_block, optimizer, self.place)
+
+    def _locate(self, optimizer: Optimizer) -> None:
+        self.place = None
+        with torch.no_grad():
+            bad = bad_parameters(_weights(optimizer))
+            self.place = place_of(bad, self.model, optimizer, self.found())
+
+    def _told(self, optimizer: Optimizer) -> str:
+        before = "1 step was" if self.blocked == 1 else f"{self.blocked} steps were"
+        where = "" if self.place is None else f": {self.place}"
+        return (
+            f"{type(optimizer).__name__}.step(): the gradient is not finite, after {before} "
+            f"blocked for that{where}"
+        )
+
+    def _after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        self._restore_hooks()
+
+    def _restore_hooks(self) -> None:
+        for optimizer, hooks in self._hooks:
+            optimizer._optimizer_step_post_hooks = hooks
+        self._hooks.clear()
+
+
+class _Closure:
+    """A user's closure; after each call, the gradient it left is looked at."""
+
+    def __init__(self, closure: Callable[[], Any], is_bad: Callable[[], bool]) -> None:
+        self._closure, self._is_bad = closure, is_bad
+        self._calls = 0
+        self.first: Any = None
+
+    def __call__(self) -> Any:
+        loss = self._closure()
+        if self._calls == 0:
+            self.first = loss
+        self._calls += 1
+        if self._is_bad():
+            raise _StepStopped
+        return loss
+
+
+class _Kept:
+    """Weights and state of an optimizer, as they were."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self._optimizer = optimizer
+        self._weights = [weight.detach().clone() for weight in _weights(optimizer)]
+        self._state = {key: copy.deepcopy(value) for key, value in optimizer.state.items()}
+
+    def restore(self) -> None:
+        """Put them back."""
+        with torch.no_grad():
+            for weight, value in zip(_weights(self._optimizer), self._weights, strict=True):
+                weight.copy_(value)
+        self._optimizer.state.clear()
+        self._optimizer.state.update(self._state)
+
+
+def _calls_it_first_and_once(optimizer: Optimizer) -> bool:
+    """Whether an optimizer calls its closure before it changes anything, and never again."""
+    own = type(optimizer).__module__.startswith("torch.optim.")
+    return own and not isinstance(optimizer, LBFGS)
+
+
+def _weights(optimizer: Optimizer) -> list[Tensor]:
+    return [weight for group in optimizer.param_groups for weight in group["params"]]
+
+
+def _gradients(optimizer: Optimizer) -> list[Tensor]:
+    return [weight.grad for weight in _weights(optimizer) if weight.grad is not None]

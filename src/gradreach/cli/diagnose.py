@@ -36,6 +36,13 @@ READER_GONE = 128 + 13  # as a shell reports a death by SIGPIPE
               help="Stop the script after N optimizer steps.")  # fmt: skip
 @click.option("--needs-lag", type=click.IntRange(1), metavar="N",
               help="How many steps back the task must look, if you know.")  # fmt: skip
+@click.option("--inputs", is_flag=True,
+              help="Where no recurrent layer is found, measure how far back the inputs of modules "
+              "without a state matter (transformer, convolution, state space).")  # fmt: skip
+@click.option(
+    "--explain-cost", is_flag=True,
+    help="Say what the Jacobians and Lyapunov exponents of each layer would cost.",
+)  # fmt: skip
 @click.option(
     # The second name is for torchrun, which takes the first for the beginning of one of its own.
     "--run", "--run-folder", "folder", type=click.Path(path_type=Path), metavar="FOLDER",
@@ -51,6 +58,8 @@ def diagnose(
     every: int | None,
     steps: int | None,
     needs_lag: int | None,
+    inputs: bool,
+    explain_cost: bool,
     folder: Path | None,
     as_json: bool,
     script: str,
@@ -73,13 +82,14 @@ def diagnose(
     run = _run_folder(folder, [script, *arguments])
     with _own_streams(as_json) as (output, errors):
         watched = run_watched(
-            script, list(arguments), run, every=every, needs_lag=needs_lag, steps=steps
-        )
+            script, list(arguments), run, every=every, needs_lag=needs_lag, steps=steps,
+            inputs=inputs,
+        )  # fmt: skip
         if watched.forked:
             sys.exit(watched.outcome.exit_code)
         from gradreach.script.conclusion import conclude
 
-        story = conclude(watched, run)
+        story = conclude(watched, run, explain_cost=explain_cost)
         if as_json:
             _flush_failure()  # the script's last words belong before ours, on one stream now
         _write(errors, story.text)

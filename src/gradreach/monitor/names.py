@@ -41,6 +41,7 @@ class LiveNames(MutableMapping[nn.Module, str]):
         self.blind: dict[str, BlindSpot] = {}
         self._names: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
         self._used: set[str] = set()  # also of modules that are gone: records name them
+        self._others: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
         self._roots: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
         self._depth = 0
         self.handles: list[RemovableHandle] = []
@@ -99,6 +100,12 @@ class LiveNames(MutableMapping[nn.Module, str]):
                 self._names[module] = self._unused(name, root)
         for spot in found.blind:
             self.blind.setdefault(spot.module, spot)
+
+    def of_another(self, module: nn.Module, name: str, root: nn.Module) -> str:
+        """Return the name of a module that is not torch's: a cell, a module without a state."""
+        if module not in self._others:
+            self._others[module] = self._unused(name, root)
+        return self._others[module]
 
     def _unused(self, name: str, root: nn.Module) -> str:
         """Keep two models that call their layers alike apart."""

@@ -68,7 +68,7 @@ class OwnCellWatch(OwnCells):
             if root not in self._roots:
                 self._roots.add(root)
                 for module, name in candidates(root).items():
-                    self.names.setdefault(module, name)
+                    self.names.setdefault(module, self._live.of_another(module, name, root))
 
     def _before(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         if not transformed():

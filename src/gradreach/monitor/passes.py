@@ -29,15 +29,18 @@ from gradreach.monitor.carried import CarryWatch
 from gradreach.monitor.forks import end_in_children
 from gradreach.monitor.guard import Guard
 from gradreach.monitor.hidden_hooks import HiddenHooks
+from gradreach.monitor.input_watch import InputWatch
 from gradreach.monitor.names import LiveNames
 from gradreach.monitor.names_of import NamesOf
 from gradreach.monitor.own_cell_watch import OwnCellWatch
 from gradreach.monitor.recording import ScriptRecorder
 from gradreach.monitor.step_rows import StepRows
 from gradreach.monitor.steps import Listener, StepCount
-from gradreach.records import BlindSpot
+from gradreach.records import BlindSpot, LayerFlow
 
-__all__ = ["PassWatch", "SampledPass"]
+__all__ = ["PROBES", "PassWatch", "SampledPass"]
+
+PROBES = 4  # loss steps followed in each sample: the first samples show whether four do
 
 
 @dataclass
@@ -50,6 +53,7 @@ class SampledPass:
         gradients: By ``id`` of the weights in ``calls``, what this pass sent to them; and of the
             parameters of own cells.
         own_calls: Calls of cells of users' own, by name. own_blind: such that cannot be measured.
+        by_input: Flows of modules without a state, where they were asked for.
         loss: The value backward was called on, where it was seen.
     """
 
@@ -60,6 +64,7 @@ class SampledPass:
     gradients: dict[int, Tensor | None]
     own_calls: dict[str, list[OwnCall]] = field(default_factory=dict)
     own_blind: list[BlindSpot] = field(default_factory=list)
+    by_input: dict[str, LayerFlow] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     loss: float | None = None
 
@@ -109,6 +114,8 @@ class PassWatch:
         self._count: StepCount | None = None
         self._recorder: ScriptRecorder | None = None
         self._own: OwnCellWatch | None = None
+        self._inputs: InputWatch | None = None
+        self.wants_inputs = False  # whether modules without a state are to be measured
         self._gradients = WeightGradients([])
         self._values: dict[int, Tensor] = {}
         self._own_watched: set[int] = set()  # ids of parameters of own cells
@@ -194,7 +201,12 @@ class PassWatch:
         recorder.__enter__()
         self._own = own = OwnCellWatch(self.names, self.guard, partial(self.guard, self._reach_own))
         own.start()
-        self._hidden.start([*self.names.handles, *recorder.handles, *own.handles])
+        handles = [*self.names.handles, *recorder.handles, *own.handles]
+        if self.wants_inputs:
+            self._inputs = InputWatch(self.names, self.guard, partial(self.guard, self._begin))
+            self._inputs.start()
+            handles += self._inputs.handles
+        self._hidden.start(handles)
 
     def _disarm(self) -> None:
         self._hidden.stop()
@@ -207,7 +219,9 @@ class PassWatch:
                     arrival.first = None
         if self._own is not None:
             self._own.release()
-        self._recorder = self._own = None
+        if self._inputs is not None:
+            self._inputs.release()
+        self._recorder = self._own = self._inputs = None
         self._gradients.close()
         self._gradients = WeightGradients([])
         self._values.clear()
@@ -269,8 +283,8 @@ class PassWatch:
         number, self.passes = self.passes, self.passes + 1
         assert self._count is not None
         self._count.passed()
-        own = self._own is not None and self._own.reached
-        if self._recorder is not None and (self._values or own):
+        others = any(each is not None and each.reached for each in (self._own, self._inputs))
+        if self._recorder is not None and (self._values or others):
             sampled = self._taken(number, self._recorder)
             self.carried.remember(self._recorder.tails.all())
             self._disarm()
@@ -297,6 +311,8 @@ class PassWatch:
         """A call of backward is about to run."""
         if self._own is not None:
             self._own.choose()
+        if self._inputs is not None and not (self._own and self._own.calls):
+            self._inputs.differentiate(roots, PROBES)
         if self.rows is not None:
             self.rows.begin_pass(roots)
 
@@ -354,6 +370,7 @@ class PassWatch:
             gradients,
             reached,
             [] if self._own is None else self._own.blind,
+            {} if self._inputs is None else self._inputs.flows,
             recorder.failures,
             None if loss is None else float(loss),
         )

@@ -24,7 +24,7 @@ from gradreach.monitor.jumps import Jumps
 from gradreach.monitor.line_probes import LineProbes
 from gradreach.monitor.own_cell_watch import own_flows
 from gradreach.monitor.parameters import WatchedParameters
-from gradreach.monitor.passes import PassWatch, SampledPass
+from gradreach.monitor.passes import PROBES, PassWatch, SampledPass
 from gradreach.monitor.plain_defaults import plain_defaults
 from gradreach.monitor.probe_turns import ProbeTurns
 from gradreach.monitor.row_events import RowEvents
@@ -35,6 +35,7 @@ from gradreach.records import BlindSpot, Finding, GradientFlow
 from gradreach.records.event import Event, EventKind
 from gradreach.records.gradient_flow import Layers
 from gradreach.records.history import History
+from gradreach.records.jacobian_cost import JacobianCost
 from gradreach.records.sample import Sample
 from gradreach.records.sighting import Sighting
 from gradreach.runs.files import WriteError
@@ -48,7 +49,6 @@ NEVER_REACHED = (
 )
 BLIND_AFTER = 2  # steps after which a layer that no sample has reached is said to be blind
 NOT_IN_SAMPLES = ("growing-graph",)  # seen by other means, so that no history tells of them
-LAG_PROBES = 4  # loss steps followed in each sample: the first samples show whether four do
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,14 @@ class SessionOptions:
         needs_lag: How far back the task must look, if the user knows.
         steps: Stop the script after so many optimizer steps (passes, where it takes none).
         cost: The preset.
+        inputs: Where no recurrent layer is found, measure ∂L/∂x_t of modules without a state.
     """
 
     every: int | None = None
     needs_lag: int | None = None
     steps: int | None = None
     cost: Cost = SCRIPT_COST
+    inputs: bool = False
 
 
 class Session:
@@ -96,6 +98,8 @@ class Session:
             self.take, cadence, self._count, model=model, relevant=relevant or self._moves
         )
         self.watch.guard.on_fault = self._failed
+        self.watch.wants_inputs = options.inputs
+        self.costs: dict[str, JacobianCost] = {}  # of the Jacobians of each layer first measured
         names = self.watch.names
         self.parameters = WatchedParameters(lambda: names.models, lambda: names)
         self.pace = options.cost.pace()
@@ -196,10 +200,11 @@ class Session:
         # Others belong to another pass: an evaluation, the opponent of this network.
         calls = [call for call in sampled.calls if call.name in reached]
         with torch.no_grad(), plain_defaults():
-            layers, blind = analyse(calls, sampled.gradients, LAG_PROBES, seed=0)
+            layers, blind = analyse(calls, sampled.gradients, PROBES, seed=0)
             if sampled.own_calls:
-                own, more = own_flows(sampled.own_calls, sampled.gradients, LAG_PROBES)
+                own, more = own_flows(sampled.own_calls, sampled.gradients, PROBES)
                 layers, blind = Layers({**layers, **own}), [*blind, *more]
+        layers = Layers({**layers, **sampled.by_input})
         blind += sampled.own_blind
         blind += [BlindSpot(name, "module", reason) for name, reason in sampled.failures.items()]
         for spot in blind:
@@ -225,6 +230,9 @@ class Session:
 
     def _keep(self, sampled: SampledPass, flow: GradientFlow) -> None:
         # The large arrays of every sample would fill the memory of a long run.
+        for name, layer in flow.layers.items():
+            if layer.states is not None and name not in self.costs:
+                self.costs[name] = layer.jacobian_cost()
         plain = flow.to_dict()
         self.flows = [*self.flows[:1], (sampled.step, GradientFlow.from_dict(plain))]
         found = diagnose(flow, self.options.needs_lag)

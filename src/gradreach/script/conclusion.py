@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gradreach import __version__
+from gradreach.records.jacobian_cost import JacobianCost
 from gradreach.records.sighting import Sighting
 from gradreach.runs.files import WriteError
 from gradreach.runs.folder import RunFolder
@@ -33,7 +34,7 @@ class Conclusion:
     exit_code: int
 
 
-def conclude(run: WatchedRun, folder: RunFolder) -> Conclusion:
+def conclude(run: WatchedRun, folder: RunFolder, *, explain_cost: bool = False) -> Conclusion:
     """Write the last files of a run's folder and say what was found.
 
     The exit code is the script's own where that is not 0; else 1 where a finding of severity
@@ -62,6 +63,8 @@ def conclude(run: WatchedRun, folder: RunFolder) -> Conclusion:
     except WriteError as error:
         complaint = complaint or str(error)
     lines = [_rule("gradreach"), *_story(run, sightings, why)]
+    if explain_cost and run.session is not None:
+        lines += _costs(run.session.costs)
     complaint = complaint or (run.session.unwritten if run.session is not None else None)
     if complaint is not None:
         lines += _wrapped(f"Records are missing: {complaint}.")
@@ -92,7 +95,7 @@ def _why_nothing(run: WatchedRun) -> str | None:
     if not session.watch.names:
         return (
             "no recurrent layer (nn.RNN, nn.GRU, nn.LSTM or their cells) was called: gradreach "
-            "measures recurrent networks"
+            "measures recurrent networks; --inputs looks at modules without a state"
         )
     return (
         "no backward pass went through a recurrent layer, or torch.compile took them all in "
@@ -129,8 +132,20 @@ def _meta(run: WatchedRun, why: str | None, code: int) -> dict[str, Any]:
             "watching_seconds": session.watch.seconds,
             "watching_share": _share(run),
             "blind": [spot.to_dict() for spot in session.blind.values()],
+            "jacobian_cost": {name: cost.to_dict() for name, cost in session.costs.items()},
         }
     return meta
+
+
+def _costs(costs: dict[str, JacobianCost]) -> Iterator[str]:
+    """Yield what looking further into each layer would cost, from `gradreach.measure`."""
+    yield ""
+    if not costs:
+        yield "No layer here has Jacobians that could be computed."
+        return
+    yield "What layer.jacobian, .lyapunov, .sensitivity and .conditions would cost:"
+    for name, cost in costs.items():
+        yield from textwrap.wrap(f"{name}: {cost}", WIDTH, subsequent_indent="  ")
 
 
 def _story(run: WatchedRun, sightings: list[Sighting], why: str | None) -> Iterator[str]:

@@ -50,6 +50,7 @@ def run_watched(
     every: int | None = None,
     needs_lag: int | None = None,
     steps: int | None = None,
+    inputs: bool = False,
 ) -> WatchedRun:
     """Run a script as ``python SCRIPT ARGS…`` would, and watch its recurrent layers.
 
@@ -65,7 +66,7 @@ def run_watched(
             from gradreach.monitor.session import Session, SessionOptions
             from gradreach.runs.journal import JournalWriter
 
-            options = SessionOptions(every, needs_lag, steps)
+            options = SessionOptions(every, needs_lag, steps, inputs=inputs)
             journal = JournalWriter(folder.path, {"needs_lag": needs_lag, "cost": "script"})
             session = Session(folder, options, _enough, sinks=[journal])
             session.start()

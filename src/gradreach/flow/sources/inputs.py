@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from gradreach.flow.sources.hooks import HeldHooks
 from gradreach.records import BlindSpot
 
-__all__ = ["InputCall", "SequenceInputs", "Which"]
+__all__ = ["InputCall", "SequenceInputs", "Which", "found_in"]
 
 Which = bool | Sequence[str] | Mapping[str, int]
 """``False``, ``True`` (find them), names, or names with the dimension that counts time."""
@@ -88,13 +89,22 @@ class SequenceInputs(HeldHooks):
         self._met: set[nn.Module] = set()
 
     def __enter__(self) -> SequenceInputs:
-        hooks = torch.nn.modules.module
         if self._names:
-            self._handles = [
-                hooks.register_module_forward_pre_hook(self._before),  # type: ignore[arg-type]
-                hooks.register_module_forward_hook(self._after, with_kwargs=True, always_call=True),
-            ]
+            self.start()
         return self
+
+    def start(self) -> None:
+        """Set the hooks."""
+        hooks = torch.nn.modules.module
+        self._handles = [
+            hooks.register_module_forward_pre_hook(self._before),  # type: ignore[arg-type]
+            hooks.register_module_forward_hook(self._after, with_kwargs=True, always_call=True),
+        ]
+
+    @property
+    def handles(self) -> list[RemovableHandle]:
+        """Its hooks."""
+        return self._handles
 
     def not_called(self) -> list[BlindSpot]:
         """Return the modules that were named and left no call."""
@@ -118,7 +128,8 @@ class SequenceInputs(HeldHooks):
         # A view keeps the values where they are; one of raw data is made a leaf of its own.
         alias = given.view_as(given) if given.requires_grad else given.detach().requires_grad_()
         self._open.append((module, alias, len(self.calls)))
-        return (*args[:place], alias, *args[place + 1 :])
+        # Everywhere it stands: attention asks whether query, key and value are one tensor.
+        return tuple(alias if value is given else value for value in args)
 
     def _after(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
@@ -171,6 +182,17 @@ class SequenceInputs(HeldHooks):
         return time, batch
 
 
+def found_in(model: nn.Module) -> dict[nn.Module, str]:
+    """Return the modules of a model that may map a sequence to a sequence, with their names."""
+    return {
+        module: path or type(module).__name__.lower()
+        for path, module in model.named_modules()
+        if not isinstance(module, STEP_BY_STEP)
+        and not isinstance(module, torch.jit.ScriptModule)
+        and not any(isinstance(part, RECURRENT) for part in module.modules())
+    }
+
+
 def _is_sequence(value: Any) -> bool:
     return isinstance(value, Tensor) and value.is_floating_point() and value.dim() in (2, 3)
 
@@ -180,13 +202,7 @@ def _chosen(model: nn.Module, which: Which) -> tuple[dict[nn.Module, str], dict[
     if isinstance(which, bool):
         if not which:
             return {}, {}
-        return {
-            module: path or type(module).__name__.lower()
-            for path, module in modules.items()
-            if not isinstance(module, STEP_BY_STEP)
-            and not isinstance(module, torch.jit.ScriptModule)
-            and not any(isinstance(part, RECURRENT) for part in module.modules())
-        }, {}
+        return found_in(model), {}
     if isinstance(which, str):
         raise TypeError(
             f"measure(): argument 'inputs' must be True, a list of module names or a dict of them; "

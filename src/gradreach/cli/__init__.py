@@ -16,6 +16,10 @@ COMMANDS = {
         "gradreach.cli.diagnose:diagnose",
         "Run an unmodified training script and say what is wrong with its gradient.",
     ),
+    "report": (
+        "gradreach.cli.report:report",
+        "Print what a watched run came to, and write its report.",
+    ),
     "demo": (
         "gradreach.cli.demo:demo",
         "Show how far back the gradient reaches, on real networks.",

@@ -49,7 +49,7 @@ CLIP_ORDERS: Mapping[int, str] = {
 }
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class History:
     """The record of a watched training: one row a step, and samples of the gradient flow.
 
@@ -93,6 +93,19 @@ class History:
             raise KeyError(f"no column {column!r}; there is {', '.join(COLUMNS)}")
         found = self.rows.get(column)
         return np.full(len(self), np.nan) if found is None else found
+
+    def __str__(self) -> str:
+        from gradreach.records.history_text import history_text
+
+        return history_text(self)
+
+    def __repr__(self) -> str:
+        return f"<History of {len(self)} steps, {len(self.samples)} samples>"
+
+    def _repr_html_(self) -> str:
+        from gradreach.records.history_page import history_fragment
+
+        return history_fragment(self)
 
     @classmethod
     def of(cls, rows: Sequence[Mapping[str, float]], **rest: Any) -> Self:

@@ -16,12 +16,13 @@ from jinja2 import Environment, StrictUndefined
 from gradreach import __version__
 from gradreach.display.svg import curve_svg
 from gradreach.display.table import factor
-from gradreach.records import GradientFlow, LayerFlow
+from gradreach.records import GradientFlow, History, LayerFlow
 from gradreach.records.plain import Array
 from gradreach.records.reach import LEVEL
 from gradreach.report.findings import Found, Group, groups
 from gradreach.report.sentences import percent, reach_sentence
 from gradreach.report.stretches import recurrent_weight, stretches
+from gradreach.report.training import training_view
 from gradreach.runs.files import write_whole
 
 __all__ = ["Section", "render_report", "write_report"]
@@ -55,6 +56,7 @@ def render_report(
     findings: Sequence[Found] = (),
     notes: Sequence[str] = (),
     unit: str = "step",
+    history: History | None = None,
 ) -> str:
     """Return the page. It needs no network, no script, and follows the reader's light or dark.
 
@@ -65,6 +67,7 @@ def render_report(
         findings: What was found in it, the gravest first; they stand under the verdict.
         notes: Sentences on how it came about, for the end.
         unit: What a time step is to the reader, singular.
+        history: Of the training that the measurements were taken in; stands before them.
 
     Cost:
         Milliseconds; about 5 KB a curve.
@@ -85,6 +88,7 @@ def render_report(
         title=title,
         verdict=verdict,
         findings=[_group(group) for group in groups(findings)],
+        training=None if history is None else training_view(history),
         sections=[_section(section, unit) for section in sections],
         notes=[*notes, *_versions(sections)],
         unit=unit,
@@ -100,6 +104,7 @@ def write_report(
     findings: Sequence[Found] = (),
     notes: Sequence[str] = (),
     unit: str = "step",
+    history: History | None = None,
 ) -> None:
     """Render the page and write it whole; see `render_report` for the arguments.
 
@@ -111,6 +116,7 @@ def write_report(
         findings: What was found in it.
         notes: Sentences for the end.
         unit: What a time step is to the reader.
+        history: Of the training they were taken in.
 
     Raises:
         WriteError: The file cannot be written.
@@ -122,7 +128,9 @@ def write_report(
         ...     (pathlib.Path(folder) / "report.html").read_text(encoding="utf-8")[:15]
         '<!doctype html>'
     """
-    page = render_report(title, verdict, sections, findings=findings, notes=notes, unit=unit)
+    page = render_report(
+        title, verdict, sections, findings=findings, notes=notes, unit=unit, history=history
+    )
     write_whole(path, page)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from gradreach.records import GradientFlow
+from gradreach.records import GradientFlow, History
 from gradreach.records.sighting import Sighting
 from gradreach.report.findings import Found, found_sentence
 from gradreach.report.html import Section, write_report
@@ -20,8 +20,9 @@ def write_run_report(
     sightings: Sequence[Sighting],
     flows: Sequence[tuple[int, GradientFlow]],
     notes: Sequence[str],
+    history: History | None = None,
 ) -> None:
-    """Write one page: the verdict, the findings, then the first and the latest measured pass.
+    """Write one page: verdict, findings, the training over its steps, then measured passes.
 
     Args:
         path: The file to write.
@@ -29,6 +30,7 @@ def write_run_report(
         sightings: The findings, the gravest first.
         flows: Measured passes with the optimizer step of each.
         notes: Sentences on how it was measured.
+        history: The training over its steps.
 
     Raises:
         WriteError: The file cannot be written.
@@ -59,5 +61,11 @@ def write_run_report(
     if len(sections) == 1:
         sections = [Section(title=f"The measured pass, step {flows[0][0]}", flow=flows[0][1])]
     write_report(
-        path, f"Gradient flow of {name}", said, sections, findings=found, notes=notes
-    )  # fmt: skip
+        path,
+        f"Gradient flow of {name}",
+        said,
+        sections,
+        findings=found,
+        notes=notes,
+        history=history,
+    )

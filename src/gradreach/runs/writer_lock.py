@@ -17,7 +17,7 @@ try:
 except ImportError:  # Windows: two take-overs in the same millisecond are not told apart there
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["WriterLock"]
+__all__ = ["WriterLock", "writer_of"]
 
 FILE_NAME = "journal.lock"
 
@@ -61,6 +61,15 @@ class WriterLock:
                 self.path.unlink()
 
 
+def writer_of(folder: Path) -> str | None:
+    """Return the process that writes a run, in words; ``None`` where none does any more."""
+    try:
+        named = _named((folder / FILE_NAME).read_bytes())
+    except OSError:
+        return None
+    return f"pid {named['pid']} on host {named['host']}" if named and _lives(named) else None
+
+
 @contextlib.contextmanager
 def _alone(path: Path, *, create: bool = True) -> Iterator[int]:
     """Open the lock file for one process at a time: the look and the take-over are one act."""
@@ -81,9 +90,13 @@ def _alone(path: Path, *, create: bool = True) -> Iterator[int]:
 
 def _holder(descriptor: int) -> dict[str, Any] | None:
     """Return who the file names; ``None`` where it names nobody."""
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return _named(os.read(descriptor, 4096))
+
+
+def _named(text: bytes) -> dict[str, Any] | None:
     try:
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        named = json.loads(os.read(descriptor, 4096))
+        named = json.loads(text)
     except ValueError:  # empty: just made, or its writer was killed between two calls
         return None
     return named if isinstance(named, dict) and {"pid", "host"} <= named.keys() else None

@@ -315,8 +315,9 @@ class Session:
         from gradreach.report.run_report import write_run_report
 
         write_run_report(
-            path, "the watched training", self.ordered(), self.flows, list(self.notes())
-        )
+            path, "the watched training", self.ordered(), self.flows, list(self.notes()),
+            self.history(),
+        )  # fmt: skip
 
     def notes(self) -> Iterator[str]:
         """Yield sentences on how it was watched, and what went wrong with that."""

@@ -221,7 +221,7 @@ def _write_report(run: WatchedRun, folder: RunFolder, sightings: list[Sighting])
     notes = [f"Command: {' '.join(map(_readable, run.command))}.", _effort(run)]
     notes += [f"Not measured: {spot}." for spot in session.blind.values()]
     name = _readable(run.command[0])
-    write_run_report(folder.report, name, sightings, session.flows, notes)
+    write_run_report(folder.report, name, sightings, session.flows, notes, session.history())
 
 
 def _readable(name: str) -> str:

@@ -63,7 +63,7 @@ def test_empty_history_raises_nothing():
 
 
 @pytest.mark.parametrize(
-    ("end", "expected"), [(0.59, []), (0.61, [("learning-rate-too-high", "warning")])]
+    ("end", "expected"), [(0.49, []), (0.51, [("learning-rate-too-high", "warning")])]
 )
 def test_too_long_steps_are_a_fault_only_with_nothing_to_show_for_them(end, expected):
     loss = np.concatenate([np.ones(50), np.linspace(1, end, 100), np.full(50, end)])

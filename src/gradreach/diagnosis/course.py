@@ -12,7 +12,7 @@ from gradreach.diagnosis.finite import Rows, median
 from gradreach.records import History
 from gradreach.records.plain import Array
 
-__all__ = ["FLAT", "LEAST_STEPS", "Course", "course", "step_of"]
+__all__ = ["FLAT", "LEAST_STEPS", "Course", "course", "jitter", "step_of"]
 
 # A verdict compares the last two quarters of the steps; ten values are the least whose median
 # an outlier or two do not move.
@@ -31,8 +31,8 @@ class Course:
     Args:
         loss: The finite losses up to the first that is not, oldest first.
         rows: Their places among the history's rows.
-        start: The level at the start: the median of the first losses; the first alone where that
-            is far from it, for then the first updates have changed it already.
+        start: The level at the start: the median of the first losses; the first alone where it is
+            lower, or more than twice that, for then the first updates have changed it already.
         before, end: The levels of the third and of the fourth quarter of the steps.
         broken: Step of the first loss or gradient that is not finite; ``None`` if there is none.
         jitter: Standard deviation of the loss from batch to batch, trend and outliers apart.
@@ -116,16 +116,17 @@ def course(history: History) -> Course:
         before=median(kept[-2 * quarter : -quarter]),
         end=median(kept[-quarter:]),
         broken=step_of(history, until) if len(bad) else None,
-        jitter=_jitter(kept),
+        jitter=jitter(kept),
     )
 
 
 def _start(loss: Array) -> float:
     first, level = median(loss[:1]), median(loss[:START])
-    return level if 0.5 * abs(first) <= abs(level) <= 2 * abs(first) else first
+    return first if level < 0.5 * first else min(level, first)
 
 
-def _jitter(loss: Array) -> float:
+def jitter(loss: Array) -> float:
+    """Return the standard deviation of a loss from batch to batch, trend and outliers apart."""
     # The median of |N(0, 2σ²)| is 0.6745·√2·σ.
     return median(np.abs(np.diff(loss))) / (0.6745 * math.sqrt(2))
 

@@ -20,7 +20,8 @@ def clipped(
     optimizer: Optimizer,
     wrong: tuple[float, int],
     right: tuple[float, int],
-    amp_scale: float = 1.0,
+    *,
+    amp: bool = False,
 ) -> Callable[[int, bool], Loop]:
     """Clip at (threshold, place): place 1 is after backward, 2 before it, 3 before unscaling."""
 
@@ -28,13 +29,12 @@ def clipped(
         torch.manual_seed(seed)
         threshold, order = wrong if faulty else right
         return Loop(step_reader(cell), TASKS[task](seed, T=T, B=B), optimizer, steps=120,
-                    clip=threshold, clip_order=order, amp_scale=amp_scale)  # fmt: skip
+                    clip=threshold, clip_order=order, amp=amp)  # fmt: skip
 
     return build
 
 
 CODE = "ineffective-clipping"
-SCALE = 65536.0  # where torch's gradient scaler begins
 
 CLIPPING = (
     Fault("clip before backward", "Adam, lstm",
@@ -44,9 +44,11 @@ CLIPPING = (
     Fault("clip before backward", "SGD, gru",
           clipped("gru", "fixed", sgd(0.3), (0.2, 2), (0.2, 1)), CODE, "before backward"),
     Fault("clip before unscale", "Adam, gru",
-          clipped("gru", "fixed", adam(1e-2), (0.2, 3), (0.2, 1), SCALE), CODE, "before unscale"),
+          clipped("gru", "fixed", adam(1e-2), (0.2, 3), (0.2, 1), amp=True), CODE,
+          "before unscale"),
     Fault("clip before unscale", "SGD, lstm",
-          clipped("lstm", "fixed", sgd(0.5), (0.2, 3), (0.2, 1), SCALE), CODE, "before unscale"),
+          clipped("lstm", "fixed", sgd(0.5), (0.2, 3), (0.2, 1), amp=True), CODE,
+          "before unscale"),
     Fault("clip never reached", "Adam, rnn",
           clipped("rnn", "echo", adam(1e-2), (1e4, 1), (0.1, 1)), CODE, "never reached", "note"),
     Fault("clip never reached", "SGD, gru",

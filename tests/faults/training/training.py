@@ -1,19 +1,21 @@
-"""One small training, as a user's loop runs it, and its record."""
+"""One small training, as a user's loop runs it, watched."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
-from tests.faults.training.recorder import Recorder, is_probed, is_sampled
 from torch import Tensor, nn
 
+import gradreach as gr
 from gradreach.records import History
 
 __all__ = ["Batch", "Loop", "train"]
 
 Batch = tuple[Tensor, Tensor]
+
+EVERY = 12  # passes between samples; with each, a look at the loss along an update
 
 
 @dataclass
@@ -24,13 +26,11 @@ class Loop:
         model: Maps the batch's first part to an answer.
         batch: `step` to (input, target).
         optimizer: Made of the parameters.
-        loss: Of (answer, target), a scalar.
+        loss: Of (answer, target), a scalar; loss_scale: a factor in front of it.
         steps: Optimizer steps.
         clip: Threshold of `clip_grad_norm_`, if any. clip_order: where it stands, see
             CLIP_ORDERS; 1 is right.
-        amp_scale: Factor of a gradient scaler, by which the loss is multiplied and which is
-            taken out of the gradient before the step.
-        carry: Called with the model after each step.
+        amp: Whether a gradient scaler is used.
         mask: Called after each backward: sets parts of the gradient to zero.
         needs_lag: How far back the task looks, if the user says so.
     """
@@ -39,72 +39,47 @@ class Loop:
     batch: Callable[[int], Batch]
     optimizer: Callable[[list[nn.Parameter]], torch.optim.Optimizer]
     loss: Callable[[Tensor, Tensor], Tensor] = nn.functional.mse_loss
+    loss_scale: float = 1.0
     steps: int = 200
     clip: float | None = None
     clip_order: int = 1
-    amp_scale: float = 1.0
-    loss_scale: float = 1.0
+    amp: bool = False
     mask: Callable[[nn.Module], None] | None = None
     needs_lag: int | None = None
-    stop_at_nan: int = 20
-    extra: dict[str, object] = field(default_factory=dict)
+    stop_at_nan: int = 10
 
 
-def train(loop: Loop) -> History:
-    """Run the loop and record it."""
-    parameters = list(loop.model.parameters())
-    optimizer = loop.optimizer(parameters)
-    recorder = Recorder(loop.model, optimizer)
+def train(loop: Loop) -> tuple[History, list[gr.Finding]]:
+    """Run the loop; return its record and what the watch found."""
+    optimizer = loop.optimizer(list(loop.model.parameters()))
+    # On the CPU only the factor matters: float32 needs no scaling.
+    scaler = torch.amp.GradScaler("cpu", enabled=loop.amp)
     broken = 0
-    for step in range(loop.steps):
-        x, target = loop.batch(step)
-
-        def closure(x: Tensor = x, target: Tensor = target) -> Tensor:
-            return loop.loss_scale * loop.loss(loop.model(x), target)
-
-        close = is_probed(step)
-        if is_sampled(step):
-            recorder.sample(closure, loop.needs_lag)
-        value = _pass(loop, recorder, optimizer, closure)
-        before = [each.detach().clone() for each in recorder.parameters] if close else []
-        recorder.step(optimizer.step)
-        if close:
-            recorder.probe(closure, before)
-        broken += not torch.isfinite(value)
-        if broken >= loop.stop_at_nan:
-            break
-    return recorder.history(loop.needs_lag)
-
-
-def _pass(
-    loop: Loop,
-    recorder: Recorder,
-    optimizer: torch.optim.Optimizer,
-    closure: Callable[[], Tensor],
-) -> Tensor:
-    """Forward, backward and clipping, in the order that the loop has them."""
-    optimizer.zero_grad()
-    value = closure()
-    recorder.begin(float(value.detach()))
-    if loop.clip_order == 2:
-        _clip(loop, recorder)
-    (loop.amp_scale * value).backward()
-    recorder.gradient("gradient_norm", loop.amp_scale)
-    if loop.mask is not None:
-        loop.mask(loop.model)
-    if loop.clip_order == 3:
-        _clip(loop, recorder)
-    for parameter in recorder.parameters:
-        if parameter.grad is not None:
-            parameter.grad.div_(loop.amp_scale)
-    if loop.clip_order == 1:
-        _clip(loop, recorder)
-    recorder.gradient("clipped_norm")
-    return value.detach()
+    with gr.watch(loop.model, optimizer, cost="full", every=EVERY,
+                  needs_lag=loop.needs_lag) as watched:  # fmt: skip
+        for step in range(loop.steps):
+            x, target = loop.batch(step)
+            optimizer.zero_grad()
+            if loop.clip_order == 2:
+                _clip(loop)
+            value = loop.loss_scale * loop.loss(loop.model(x), target)
+            scaler.scale(value).backward()
+            if loop.mask is not None:
+                loop.mask(loop.model)
+            if loop.clip_order == 3:
+                _clip(loop)
+            scaler.unscale_(optimizer)
+            if loop.clip_order == 1:
+                _clip(loop)
+            scaler.step(optimizer)
+            scaler.update()
+            broken += not torch.isfinite(value)
+            if broken >= loop.stop_at_nan:
+                break
+    assert watched.trouble is None, watched.trouble
+    return watched.history, watched.findings
 
 
-def _clip(loop: Loop, recorder: Recorder) -> None:
-    if loop.clip is None:
-        return
-    seen = nn.utils.clip_grad_norm_(loop.model.parameters(), loop.clip)
-    recorder.clip(loop.clip_order, loop.clip, float(seen))
+def _clip(loop: Loop) -> None:
+    if loop.clip is not None:
+        nn.utils.clip_grad_norm_(loop.model.parameters(), loop.clip)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradreach.diagnosis.course import Course, course
+from gradreach.diagnosis.course import Course, course, step_of
 from gradreach.diagnosis.finite import median
 from gradreach.diagnosis.probed_steps import LEAST_PROBES, ProbedSteps, probed_steps
 from gradreach.diagnosis.seen_in_samples import arose
@@ -28,27 +28,32 @@ class LearningRateTooHigh:
         early: Share of the first probes that must have overshot (one of them, where it multiplied
             the loss of its batch by jump), or
         late: share of the late ones.
-        moved: Without probes: updates so large relative to the weights are taken for too long.
+        moved: Or one of the first updates must have been so long relative to the weights, and
+        rise: the next loss so many times as high as all before it.
 
     The source of each: docs/findings/learning-rate-too-high.md.
     """
 
     code: str = "learning-rate-too-high"
-    left: float = 0.6
+    left: float = 0.5
     early: float = 0.5
     jump: float = 2.0
     late: float = 0.5
+    first: int = 5
     moved: float = 0.5
+    rise: float = 5.0
 
     def __call__(self, history: History, *, needs_lag: int | None = None) -> list[Finding]:
         """Return one finding at most."""
         ran = course(history)
         if not (ran.broken is not None or ran.enough) or not self._nothing_to_show(ran):
             return []
-        probed = probed_steps(history)
+        probed, leap = probed_steps(history), self._leap(history, ran)
         if probed.count and (probed.count >= LEAST_PROBES or ran.broken is not None):
-            return [self._found(history, ran, probed)] if self._overshot(ran, probed) else []
-        return [self._unverified(history, ran)] if self._looks_so(history, ran) else []
+            if self._overshot(ran, probed):
+                return [self._found(history, ran, probed)]
+            return [self._leapt(history, ran, leap)] if leap else []
+        return [self._unverified(history, ran, leap)] if leap else []
 
     def explains(self, cause: Finding, symptom: Finding) -> bool:
         """Explain what the updates did to the network and to the loss, not what was there before.
@@ -77,12 +82,21 @@ class LearningRateTooHigh:
         late = probed.late > 0 and probed.late_over >= self.late * probed.late
         return early or late
 
-    def _looks_so(self, history: History, ran: Course) -> bool:
-        """The loss rose above its start, and the weights are moved by a large part at once."""
-        moved = history["update_norm"] / history["weight_norm"]
-        finite = moved[np.isfinite(moved)]
-        large = len(finite) > 0 and float(np.max(finite[:10])) >= self.moved
-        return large and (ran.diverged or (ran.flat and float(np.max(ran.loss)) >= 2 * ran.start))
+    def _leap(self, history: History, ran: Course) -> tuple[int, float, float] | None:
+        """Return the first of the first updates that was a leap: step, length, rise of the loss.
+
+        It is about as long as the weights, and the loss of the next batch many times that of all
+        before. The first update of all can be seen in no other way: a model may be compiled in its
+        first pass, which is therefore left alone.
+        """
+        weight = history["weight_norm"][ran.rows]
+        moved = history["update_norm"][ran.rows] / np.where(weight > 0, weight, np.nan)
+        for place in range(min(len(ran.loss) - 1, self.first)):
+            highest = float(ran.loss[: place + 1].max())
+            rise = float(ran.loss[place + 1]) / highest if highest > 0 else 0.0
+            if rise >= self.rise and moved[place] >= self.moved:
+                return step_of(history, int(ran.rows[place])), float(moved[place]), rise
+        return None
 
     def _found(self, history: History, ran: Course, probed: ProbedSteps) -> Finding:
         share = probed.over / probed.count
@@ -101,13 +115,31 @@ class LearningRateTooHigh:
             remedies=("learning_rate", "clipping"),
         )  # fmt: skip
 
-    def _unverified(self, history: History, ran: Course) -> Finding:
+    def _leapt(self, history: History, ran: Course, leap: tuple[int, float, float]) -> Finding:
+        step, moved, rise = leap
+        return Finding(
+            code=self.code,
+            severity="error" if ran.diverged else "warning",
+            cause=f"the update of step {step} was {moved:.2g} times as long as the weights, and "
+            f"the loss of the next batch {rise:.2g} times as high; {_outcome(ran)}",
+            numbers=_numbers(history, ran) | {
+                "verified": True, "leap_at": step, "leap": moved, "rise": rise,
+                "early_overshot": 1},
+            counter_check="divide the learning rate by 10 and run as many steps from the same "
+            "start: if the loss ends no lower, the finding is wrong",
+            remedies=("learning_rate", "clipping"),
+        )  # fmt: skip
+
+    def _unverified(self, history: History, ran: Course, leap: tuple[int, float, float]) -> Finding:
+        step, moved, rise = leap
         return Finding(
             code=self.code,
             severity="note",
-            cause=f"single updates moved the weights by more than {percent(self.moved)} of their "
-            f"size and {_outcome(ran)}; unverified: no loss along an update was recorded",
-            numbers=_numbers(history, ran) | {"verified": False},
+            cause=f"the update of step {step} was {moved:.2g} times as long as the weights, and "
+            f"the loss of the next batch {rise:.2g} times as high; {_outcome(ran)}; unverified: "
+            "no loss along an update was recorded",
+            numbers=_numbers(history, ran)
+            | {"verified": False, "leap_at": step, "leap": moved, "rise": rise},
             counter_check="divide the learning rate by 10 and run as many steps from the same "
             "start: if the loss ends no lower, the finding is wrong",
             remedies=("learning_rate", "clipping"),
@@ -117,7 +149,7 @@ class LearningRateTooHigh:
 def _outcome(ran: Course) -> str:
     if ran.broken is not None:
         return f"the training broke at step {ran.broken}"
-    if ran.diverged:
+    if ran.left >= 1.1:
         return f"the loss is {ran.left:.2g} times what it was at the start"
     if not ran.start > 0:
         return "the loss is no lower than at the start"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradreach.diagnosis.course import Course, course
+from gradreach.diagnosis.course import Course, course, jitter
 from gradreach.diagnosis.finite import mean
 from gradreach.diagnosis.probed_steps import LEAST_PROBES, probed_steps
 from gradreach.diagnosis.wording import percent, plain
@@ -60,7 +60,7 @@ class OscillatingLoss:
             return []
         if memory <= self.turns:
             return [self._found(history, ran, memory, swing, 1)]
-        period = self._period(late, ran.start)
+        period = self._period(late, max(self.swing * abs(ran.start), 4 * jitter(late)))
         if memory >= self.lasts and period:
             return [self._found(history, ran, memory, swing, period)]
         return []
@@ -70,10 +70,12 @@ class OscillatingLoss:
         undone = ("updates-undo-each-other", "batches-contradict", "unexplained")
         return symptom.code == "stagnated-training" and symptom.numbers["because"] in undone
 
-    def _period(self, loss: Array, start: float) -> int:
-        """Return the steps of a slow swing, down and up again; 0 where there are too few."""
+    def _period(self, loss: Array, size: float) -> int:
+        """Return the steps of a slow swing, down and up again; 0 where there are too few.
+
+        Smaller ones than ``size`` do not count: four times the jitter is no chance.
+        """
         turning, low, high, rising = [], loss[0], loss[0], None
-        size = self.swing * abs(start)
         for place, value in enumerate(loss):
             low, high = min(low, value), max(high, value)
             if rising is not True and value - low >= size:
@@ -129,10 +131,10 @@ class OscillatingLoss:
 
 
 def _autocorrelation(values: Array) -> float:
-    """Return the correlation of neighbours, a straight trend taken out; 0 where nothing varies."""
+    """Return the correlation of neighbours, a bent trend taken out; 0 where nothing varies."""
     if len(values) < 3:
         return 0.0
     steps = np.arange(len(values))
-    rest = values - np.polyval(np.polyfit(steps, values, 1), steps)
+    rest = values - np.polyval(np.polyfit(steps, values, 2), steps)
     power = float(rest @ rest)
     return float(rest[1:] @ rest[:-1]) / power if power > 0 else 0.0

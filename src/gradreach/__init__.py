@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # the same names for mypy and editors; a test keeps the two l
     from gradreach.diagnosis.diagnose import diagnose as diagnose
     from gradreach.errors import GradreachError as GradreachError
     from gradreach.errors import MissingExtraError as MissingExtraError
+    from gradreach.errors import NonFiniteGradientError as NonFiniteGradientError
     from gradreach.errors import NotMeasurableError as NotMeasurableError
     from gradreach.flow.measure import measure as measure
     from gradreach.monitor.watch import Watch as Watch
@@ -40,6 +41,7 @@ _EXPORTS = {
     "History": "gradreach.records.history",
     "LayerFlow": "gradreach.records",
     "MissingExtraError": "gradreach.errors",
+    "NonFiniteGradientError": "gradreach.errors",
     "NotMeasurableError": "gradreach.errors",
     "Watch": "gradreach.monitor.watch",
     "diagnose": "gradreach.diagnosis.diagnose",

@@ -125,7 +125,7 @@ def place_of(
     )
 
 
-def _origin(found: list[Found]) -> Found:
+def _origin(found: Sequence[Found]) -> Found:
     forward = [each for each in found if each[2].where != "gradient"]
     return forward[0] if forward else found[-1]
 

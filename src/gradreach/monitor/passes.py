@@ -174,9 +174,10 @@ class PassWatch:
 
     def switch_off(self) -> None:
         """Remove every hook, except the count of steps by which the script is to be ended."""
-        self._backward.stop()
+        # In the opposite order of how they were put in place: a probe wraps what we have wrapped.
         for other in self.others:
             other()
+        self._backward.stop()
         self._disarm()
         for handle in self._heartbeats.values():
             handle.remove()
@@ -374,6 +375,11 @@ class PassWatch:
             recorder.failures,
             None if loss is None else float(loss),
         )
+
+    def step_ended(self, optimizer: Optimizer) -> None:
+        """A step ends with an exception of ours."""
+        if self._count is not None:
+            self._count.ended(optimizer)
 
     def skipped(self, optimizer: Optimizer) -> None:
         """A scaler has skipped the step of an optimizer."""

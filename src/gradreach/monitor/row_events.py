@@ -31,22 +31,29 @@ class RowEvents:
         self._clipped: set[tuple[str, float, int]] = set()
         self._count: dict[EventKind, int] = {}
 
-    def look(self, row: Mapping[str, float], clip: ClipRow) -> None:
-        """Tell what a row and what was clipped for it have that is new."""
+    def look(self, row: Mapping[str, float], clip: ClipRow, *, blocked: bool = False) -> None:
+        """Tell what a row and what was clipped for it have that is new.
+
+        Args:
+            blocked: We kept the step from being made, and have told why.
+        """
         known = (clip.kind, clip.threshold, clip.order)
         if clip.calls and known not in self._clipped:
             self._clipped.add(known)
             text = f"clip_grad_{clip.kind}_ with {clip.threshold:g}, {CLIP_ORDERS[clip.order]}"
             numbers = {"threshold": clip.threshold, "seen": clip.seen, "order": clip.order}
-            self._some("clip", text, {"kind": clip.kind, **numbers})
+            self.some("clip", text, {"kind": clip.kind, **numbers})
+        if blocked:
+            return
         if row.get("nonfinite", 0.0) > 0.0:
             count = int(row["nonfinite"])
             text = f"{count} entries of the gradient are not finite"
-            self._some("nonfinite", text, {"entries": count})
+            self.some("nonfinite", text, {"entries": count})
         if not row["taken"]:
-            self._some("skipped", "GradScaler found a gradient that is not finite", {})
+            self.some("skipped", "GradScaler found a gradient that is not finite", {})
 
-    def _some(self, kind: EventKind, text: str, numbers: dict[str, Any]) -> None:
+    def some(self, kind: EventKind, text: str, numbers: dict[str, Any]) -> None:
+        """Tell of an event, unless there were many of its kind."""
         self._count[kind] = self._count.get(kind, 0) + 1
         if self._count[kind] <= MANY:
             self._tell(kind, text, numbers)

@@ -18,6 +18,7 @@ from gradreach.diagnosis.diagnose import diagnose
 from gradreach.diagnosis.order import sort_key
 from gradreach.flow.analyse import analyse
 from gradreach.flow.find import class_name
+from gradreach.monitor.blocking import Blocking
 from gradreach.monitor.clip_calls import ClipCalls
 from gradreach.monitor.cost import SCRIPT_COST, Cost
 from gradreach.monitor.jumps import Jumps
@@ -61,6 +62,8 @@ class SessionOptions:
         steps: Stop the script after so many optimizer steps (passes, where it takes none).
         cost: The preset.
         inputs: Where no recurrent layer is found, measure ∂L/∂x_t of modules without a state.
+        block: Keep steps with a gradient that is not finite from being made; ``blocked``: so many,
+            then raise.
     """
 
     every: int | None = None
@@ -68,6 +71,8 @@ class SessionOptions:
     steps: int | None = None
     cost: Cost = SCRIPT_COST
     inputs: bool = False
+    block: bool = False
+    blocked: int | None = None
 
 
 class Session:
@@ -111,12 +116,29 @@ class Session:
         self.turns.probes = self.probes
         self.watch.others += [self.scaler.stop, self.clips.stop, self.probes.stop]
         self.rows = StepRows(
-            self.parameters, self.pace, self._emit, clips=self.clips, factor=self._factor
+            self.parameters,
+            self.pace,
+            self._emit,
+            clips=self.clips,
+            factor=self._factor,
+            blocking=self._blocking,
         )
         self.watch.rows = self.rows
         self.watch.before_step += [self.rows.before_step, _alone(self.probes.before_step)]
         self.watch.after_step += [self.rows.after_step, _alone(self.probes.after_step)]
         self.jumps, self.row_events = Jumps(), RowEvents(self._event)
+        self.blocking: Blocking | None = None
+        if options.block and model is not None:
+            self.blocking = Blocking(
+                model,
+                guard,
+                self._blocked,
+                limit=options.blocked,
+                relevant=relevant or self._moves,
+                on_limit=self.watch.step_ended,
+            )
+            self.watch.others.append(self.blocking.pause)
+        self._blocked_at = -1  # the last step that was
         self.sightings: dict[tuple[str, str], Sighting] = {}
         self.flows: list[tuple[int, GradientFlow]] = []  # (step, flow), first and latest ones
         self.blind: dict[str, BlindSpot] = {}
@@ -134,6 +156,8 @@ class Session:
         self.watch.guard(self.scaler.start)
         self.watch.guard(self.clips.start)
         self.watch.start()
+        if self.blocking is not None:
+            self.watch.guard(self.blocking.start)
         self.watch.guard(self._attached)
 
     def stop(self) -> None:
@@ -143,6 +167,8 @@ class Session:
         self.seconds = self.watch.elapsed
         self.watch.guard(self.rows.close)
         self.watch.stop()
+        if self.blocking is not None:
+            self.blocking.stop()
         self._meet()
         if self.watch.samples:
             for name in self._kinds.keys() - self._reached:
@@ -173,7 +199,7 @@ class Session:
         """Take a step's row; where a quantity jumps, have the next pass sampled."""
         self.sink.row(row)
         guard, step = self.watch.guard, int(row["step"])
-        self.row_events.look(row, self.rows.clip)
+        self.row_events.look(row, self.rows.clip, blocked=step == self._blocked_at)
         apart = self._sampling + self.turns.seconds
         self.pace.took(guard.seconds - apart, self.watch.elapsed - apart)
         for name in ("loss", "gradient_norm"):
@@ -183,6 +209,13 @@ class Session:
         if step == BLIND_AFTER - 1 and not self.watch.samples:
             for name, kind in self._kinds.items():
                 self._see_blind(BlindSpot(name, kind, NEVER_REACHED))
+
+    def _blocking(self, optimizer: Optimizer) -> bool:
+        return self.blocking is not None and self.blocking.blocking(optimizer)
+
+    def _blocked(self, kind: EventKind, text: str, numbers: dict[str, Any]) -> None:
+        self._blocked_at = self.rows.steps
+        self.row_events.some(kind, text, numbers)
 
     def _after_step(self, steps: int) -> None:
         if self.turns.stepped(steps):

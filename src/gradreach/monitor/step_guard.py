@@ -48,15 +48,16 @@ class StepGuard:
     is one that the user has left out: weights, moments and counters stay, and hooks that the
     optimizer itself has after its steps do not run.
 
-    Steps that a ``GradScaler`` skips are its own and do not come here. A compiled step cannot be
-    kept from running.
+    Steps that a ``GradScaler`` skips are its own and do not come here. A compiled step, and one of
+    sharded weights, is let through.
 
     Args:
         model: For the names of the parameters.
         guard: Runs what is ours. The one exception that is meant to reach the user is not run by
             it.
         found: What the passes since the last step show of the recurrent layers.
-        on_block: Called with the optimizer and the place, when a step is blocked.
+        on_block: Called with the optimizer and the place, if it was found, when a step is blocked.
+        on_limit: Called with the optimizer before the limit is raised.
         limit: Steps to block before the next one raises; ``None`` blocks any number.
         relevant: Whether an optimizer's steps are looked at.
 
@@ -91,12 +92,14 @@ class StepGuard:
         guard: Guard,
         *,
         found: Callable[[], Sequence[Found]] = list,
-        on_block: Callable[[Optimizer, NonFinitePlace], None] | None = None,
+        on_block: Callable[[Optimizer, NonFinitePlace | None], None] | None = None,
+        on_limit: Callable[[Optimizer], None] | None = None,
         limit: int | None = None,
         relevant: Callable[[Optimizer], bool] | None = None,
     ) -> None:
         self.model, self.guard, self.found = model, guard, found
-        self.on_block, self.limit, self.relevant = on_block, limit, relevant
+        self.on_block, self.on_limit = on_block, on_limit
+        self.limit, self.relevant = limit, relevant
         self.blocked = 0
         self.place: NonFinitePlace | None = None  # of the last one
         self._inside: list[Any] = []  # optimizers whose step runs; it may call its parent's
@@ -113,22 +116,31 @@ class StepGuard:
             register_optimizer_step_post_hook(self._after),
         ]
 
-    def stop(self) -> None:
-        """Put everything back."""
+    def pause(self) -> None:
+        """Look no more; the hooks stay, as torch may be going through them."""
         self._started = False
-        for handle in self._handles:
-            handle.remove()
         for cell, own, ours in self._gates:
             if cell.cell_contents is ours:
                 cell.cell_contents = own
+        self._gates = []
+
+    def stop(self) -> None:
+        """Put everything back."""
+        self.pause()
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
         self._restore_hooks()
-        self._handles, self._gates = [], []
+
+    def blocking(self, optimizer: Optimizer) -> bool:
+        """Whether the step of an optimizer that is just ending was blocked."""
+        return any(each is optimizer for each, _ in self._hooks)
 
     # ---- the way in
 
     def _before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         """See a class for the first time: torch's wrapper looks its function up after the hooks."""
-        if not torch.compiler.is_compiling():
+        if self._started and not torch.compiler.is_compiling():
             self.guard(self._gate, type(optimizer))
 
     def _gate(self, kind: type) -> None:
@@ -185,6 +197,8 @@ class StepGuard:
     def _looks_at(self, optimizer: Optimizer) -> bool:
         if getattr(optimizer, "found_inf", None) is not None:
             return False  # a fused optimizer, told by its scaler what to do
+        if any(hasattr(weight, "to_local") for weight in _weights(optimizer)):
+            return False  # sharded: this process sees a part, and the others must do the same
         if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
             return False  # nothing may be read while a CUDA graph is recorded
         told: list[bool] = []
@@ -200,17 +214,21 @@ class StepGuard:
 
     def _block(self, optimizer: Optimizer) -> None:
         """Note a blocked step; one too many is raised into the user's call."""
+        self.place = None
         self.guard(self._locate, optimizer)
-        if self.limit is not None and self.blocked >= self.limit:
-            raise NonFiniteGradientError(self._told(optimizer))
-        self.blocked += 1
+        enough = self.limit is not None and self.blocked >= self.limit
+        self.blocked += not enough
         self._hooks.append((optimizer, optimizer._optimizer_step_post_hooks))
-        optimizer._optimizer_step_post_hooks = OrderedDict()
-        if self.on_block is not None and self.place is not None:
+        if self.on_block is not None:
             self.guard(self.on_block, optimizer, self.place)
+        if enough:
+            if self.on_limit is not None:
+                self.guard(self.on_limit, optimizer)
+            self._restore_hooks()
+            raise NonFiniteGradientError(self._told(optimizer))
+        optimizer._optimizer_step_post_hooks = OrderedDict()
 
     def _locate(self, optimizer: Optimizer) -> None:
-        self.place = None
         with torch.no_grad():
             bad = bad_parameters(_weights(optimizer))
             self.place = place_of(bad, self.model, optimizer, self.found())

@@ -62,6 +62,7 @@ class StepRows:
         emit: Called with each row, of the columns that were measured.
         clips: What has been clipped.
         factor: Returns what the roots of a pass were multiplied by.
+        blocking: Whether the step of an optimizer that is just ending was blocked by us.
 
     Attributes:
         steps: Steps so far, recorded or not.
@@ -76,9 +77,10 @@ class StepRows:
         *,
         clips: ClipCalls | None = None,
         factor: Callable[[Any], float] = lambda roots: 1.0,
+        blocking: Callable[[Optimizer], bool] = lambda optimizer: False,
     ) -> None:
         self.parameters, self.pace, self.emit = parameters, pace, emit
-        self.clips, self.factor = clips, factor
+        self.clips, self.factor, self.blocking = clips, factor, blocking
         self.steps = 0
         self.clip = ClipRow()
         self.by_hand = False
@@ -187,7 +189,7 @@ class StepRows:
         """An optimizer has made its step."""
         row, self._inside = self._row(), False
         row.made = True
-        row.taken |= not _kept_back(optimizer)
+        row.taken |= not (_kept_back(optimizer) or self.blocking(optimizer))
         self._take_clip(row)
         if row.due:
             if row.inner == 1:

@@ -87,6 +87,10 @@ class StepCount:
         self.steps += new
         return new
 
+    def ended(self, optimizer: Optimizer) -> None:
+        """Note that a step has ended with an exception of ours: torch calls no hook then."""
+        self._own_guard(self._after, optimizer, (), {})
+
     def stop(self) -> None:
         """Count no more."""
         for handle in self._handles:

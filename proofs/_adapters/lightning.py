@@ -1,26 +1,30 @@
 """Lightning under both its names: a Trainer with `gradient_clip_val`, beside the plain loop.
 
-Also shows that a training can be resumed from a checkpoint with the callback attached, and that
-a training that raises leaves no hook behind.
+Also shows, in both: a training resumed from a checkpoint with the callback attached, whose loggers
+go on where they were; a training that raises and leaves no hook behind; a compiled module.
 """
 
 from __future__ import annotations
 
+import csv
 import logging
 import sys
 import tempfile
 import warnings
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import lightning.pytorch
+import numpy as np
 import pytorch_lightning
 import torch
 from proofs._adapters import plain
-from proofs._adapters.compare import compared, tell
+from proofs._adapters.compare import compared, sampled_reaches, tell
 from torch.utils.data import DataLoader, TensorDataset
 
+import gradreach as gr
 from gradreach.integrations.lightning import WatchCallback
 
 warnings.filterwarnings("ignore")  # of Lightning's, about workers and logging steps
@@ -102,17 +106,47 @@ def stops_when_training_raises(framework: ModuleType) -> bool:
     return False
 
 
+def curve_of(folder: Path) -> list[int]:
+    """Return the steps at which a CSV logger was told a gradient norm."""
+    (file,) = folder.rglob("metrics.csv")
+    with file.open(newline="") as lines:
+        return [
+            int(line["step"]) for line in csv.DictReader(lines) if line["gradreach/gradient_norm"]
+        ]
+
+
 def resumes(framework: ModuleType) -> bool:
-    """Whether a checkpoint made with the callback attached is gone on from."""
+    """Whether a checkpoint made with the callback attached is gone on from, with one curve."""
+    options = {**plain.OPTIONS, "loggers": "trainer"}
     with tempfile.TemporaryDirectory() as folder:
-        first = trainer_of(framework, WatchCallback(**plain.OPTIONS))
-        first.fit(module_of(framework), loader())
-        path = f"{folder}/last.ckpt"
+        place, path = Path(folder), f"{folder}/last.ckpt"
+
+        def fit(name: str, epochs: int, **rest: Any) -> tuple[Any, WatchCallback]:
+            logger = import_module(f"{framework.__name__}.loggers").CSVLogger(place / name)
+            callback = WatchCallback(**options)
+            trainer = trainer_of(framework, callback, max_epochs=epochs, logger=logger)
+            trainer.fit(module_of(framework), loader(), **rest)
+            return trainer, callback
+
+        first, _ = fit("first", 1)
         first.save_checkpoint(path)
-        callback = WatchCallback(**plain.OPTIONS)
-        second = trainer_of(framework, callback, max_epochs=2)
-        second.fit(module_of(framework), loader(), ckpt_path=path)
-        return len(callback.history) == plain.STEPS and second.global_step == 2 * plain.STEPS
+        _, callback = fit("second", 2, ckpt_path=path)
+        steps = curve_of(place / "first") + curve_of(place / "second")
+        return len(callback.history) == plain.STEPS and steps == list(range(2 * plain.STEPS))
+
+
+def compiled_is_seen(framework: ModuleType, history: gr.History) -> bool:
+    """Whether a module that went through torch.compile has the same norms, and a flow or a reason.
+
+    What dynamo takes into its graph has no hooks; the watch then has to say so.
+    """
+    callback = WatchCallback(**plain.OPTIONS)
+    module = torch.compile(module_of(framework), backend="eager")
+    trainer_of(framework, callback).fit(module, loader())
+    seen = callback.history
+    flow = sampled_reaches(seen) == sampled_reaches(history)
+    reason = any(event.kind == "blind" for event in seen.events)
+    return np.array_equal(seen["gradient_norm"], history["gradient_norm"]) and (flow or reason)
 
 
 def main() -> int:
@@ -125,7 +159,10 @@ def main() -> int:
             loop, watched_loop, train(framework, None), train(framework, callback), prefix="net."
         )
         own["checks"]["stops when training raises"] = stops_when_training_raises(framework)
-        own["checks"]["resumes from a checkpoint"] = resumes(framework)
+        own["checks"]["goes on from a checkpoint, with one curve"] = resumes(framework)
+        own["checks"]["compiled module: the norms, and the flow or why not"] = compiled_is_seen(
+            framework, callback.history
+        )
         checks = own.pop("checks")
         name = framework.__name__
         figures["checks"] |= {f"{name}: {what}": held for what, held in checks.items()}

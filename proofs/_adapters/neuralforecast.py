@@ -124,6 +124,16 @@ def train(name: str, callback: Any) -> tuple[plain.Trained, Any]:
     return plain.Trained(plain.weights_of(model), threshold=threshold, history=history), model
 
 
+def shared() -> list[tuple[int, list[str]]]:
+    """Return steps and layers seen of each of two models that share one callback."""
+    callback = WatchCallback(**plain.OPTIONS)
+    models = [new_model(name, [callback]) for name in MODELS]
+    NeuralForecast(models=models, freq=1).fit(series())
+    return [
+        (len(watch.history), sorted(watch.history.samples[0].layers)) for watch in callback.watches
+    ]
+
+
 def loop(name: str, taken: Taken, asked: list[dict[str, Any]], watched: bool) -> plain.Trained:
     """Train neuralforecast's network in a plain loop."""
     net, threshold = new_model(name, []), MODELS[name][2]
@@ -168,6 +178,10 @@ def main() -> int:
         checks = own.pop("checks")
         figures["checks"] |= {f"{name}: {what}": held for what, held in checks.items()}
         figures[name] = own
+    figures["shared"] = shared()
+    figures["checks"]["two models that share a callback are two trainings"] = [
+        steps for steps, _ in figures["shared"]
+    ] == [STEPS, STEPS] and figures["shared"][0][1] != figures["shared"][1][1]
     return tell(figures, ("neuralforecast", "pytorch-lightning"))
 
 

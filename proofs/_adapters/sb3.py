@@ -191,6 +191,15 @@ def farthest_state(history: gr.History, states: list[dict[str, np.ndarray]]) -> 
     return worst
 
 
+def refused_alone() -> bool:
+    """Whether a callback that is not in a list is refused in words that help."""
+    try:
+        new_algorithm().learn(STEPS_OF_A_ROLLOUT, callback=WatchCallback())
+    except TypeError as error:
+        return "callback=[callback]" in str(error)
+    return False
+
+
 def main() -> int:
     """Compare, and tell the figures."""
     torch.set_num_threads(1)
@@ -206,6 +215,7 @@ def main() -> int:
         set(sample.layers) == {"lstm_actor.l0", "lstm_critic.l0"}
         for sample in callback.history.samples
     )
+    checks["callback that is not in a list is refused"] = refused_alone()
     figures["states"] = {
         "calls_in_a_pass": [len(each["lstm_actor.l0"]) for each in states],
         "farthest_from_autograd": farthest,

@@ -10,7 +10,7 @@ from typing import Any, Self, TypedDict, Unpack
 
 from torch import nn
 
-from gradreach.monitor.logging_sinks import log_function
+from gradreach.monitor.loggers import as_logger
 from gradreach.monitor.watch import Watch, watch
 from gradreach.records import Finding, GradientFlow
 from gradreach.records.history import History
@@ -192,7 +192,7 @@ def _counting_from(first: int, logger: Any) -> Any:
     """Return a logger that adds to the number of each step."""
     if not first:
         return logger
-    log = log_function(logger)
+    log = as_logger(logger)
     return lambda numbers, step: log(numbers, first + step)
 
 

@@ -148,6 +148,16 @@ def test_attributes_of_a_framework_do_not_collide(make, drive):
     assert own == []
 
 
+@each_framework
+def test_second_training_has_a_run_folder_of_its_own(make, drive, tmp_path):
+    callback = make(run=tmp_path / "runs" / "a")
+
+    drive(callback, Training())
+    drive(callback, Training())
+
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["a", "a-2"]
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_adapter_imports_no_framework(path):
     lines = list(ast.walk(ast.parse(path.read_text())))

@@ -283,6 +283,41 @@ def test_masked_state_between_calls_is_followed_and_told():
     assert layer.lag_profile.size == 0 and "changed between steps" in layer.notes[0]
 
 
+@pytest.mark.parametrize("kind", [nn.RNN, nn.GRU, nn.LSTM, nn.LSTMCell])
+def test_state_masked_by_ones_is_measured_as_if_it_were_not_masked(kind):
+    model, x = kind(3, 4), torch.randn(9, 2, 3)
+
+    def closure(mask):
+        shape = (2, 4) if kind is nn.LSTMCell else (1, 2, 4)
+        state, outputs = torch.zeros(shape), []
+        if kind in (nn.LSTM, nn.LSTMCell):
+            state = (state, state)
+        for step in x:
+            if mask is not None and outputs:
+                state = (
+                    tuple(mask * part for part in state)
+                    if isinstance(state, tuple)
+                    else mask * state
+                )
+            if kind is nn.LSTMCell:
+                state = model(step, state)
+                outputs.append(state[0][None])
+            else:
+                output, state = model(step[None], state)
+                outputs.append(output)
+        return torch.cat(outputs).square().sum()
+
+    (plain,) = gr.measure(model, lambda: closure(None)).layers.values()
+    (masked,) = gr.measure(model, lambda: closure(torch.ones(2, 1))).layers.values()
+
+    assert masked.transformed_steps == ()
+    assert len(masked.lag_profile) == 9
+    np.testing.assert_array_equal(masked.lag_profile, plain.lag_profile)
+    np.testing.assert_allclose(
+        masked.state_gradient_norms, plain.state_gradient_norms, rtol=1e-6, atol=0
+    )
+
+
 @pytest.mark.parametrize("where", ["input", "weight", "state"])
 def test_nonfinite_value_is_located_and_nothing_raises(where):
     rnn, x = nn.LSTM(3, 4), torch.randn(8, 2, 3)

@@ -6,8 +6,10 @@ from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch import Tensor
+
 from gradreach.flow.sources.calls import RecordedCall
-from gradreach.flow.sources.place import mark_of
+from gradreach.flow.sources.place import Place, mark_of
 
 __all__ = ["Chain", "Link", "Tails", "chains_of", "reaches"]
 
@@ -17,7 +19,7 @@ SEARCH_DEPTH = 6  # graph nodes between a state and its next use: a mask, a norm
 class Link:
     """How the state that enters a call is tied to the call before it."""
 
-    SAME = "same"  # the very tensor, on the graph
+    SAME = "same"  # the very tensor, on the graph; or through a mask that lets all of it pass
     DETACHED = "detached"  # its values, cut off the graph
     TRANSFORMED = "transformed"  # changed on the way, still on the graph
 
@@ -104,6 +106,9 @@ def _state_link(earlier: RecordedCall, later: RecordedCall, part: int) -> str | 
     if passed.requires_grad:
         if place is not None and place.holds(passed):
             return Link.SAME if unchanged and passed.shape == left.shape else Link.TRANSFORMED
+        if place is not None and _let_through(passed, place):
+            kept = left._version == earlier.leaving_versions[part] and passed.shape == left.shape
+            return Link.SAME if kept else Link.TRANSFORMED
         marks = {mark for each in earlier.places() if each and (mark := each.mark)}
         return Link.TRANSFORMED if reaches(passed.grad_fn, marks) else None
     same_memory = (
@@ -117,6 +122,27 @@ def _state_link(earlier: RecordedCall, later: RecordedCall, part: int) -> str | 
     alike = (passed.shape, passed.dtype, passed.device) == (left.shape, left.dtype, left.device)
     copied = alike and bool(left.any()) and bool((passed == left).all())
     return Link.DETACHED if copied else None
+
+
+def _let_through(passed: Tensor, place: Place) -> bool:
+    """Whether a state only went through a mask of ones.
+
+    Loops that begin an episode or a document anywhere multiply the state by a mask in every
+    step, and nearly always by ones: its derivative is then that of the state itself.
+    """
+    node: Any = passed.grad_fn
+    if node is None or node.name() != "MulBackward0":  # none: a learned state, say
+        return False
+    behind = [(each, output) for each, output in node.next_functions if each is not None]
+    if len(behind) != 1:
+        return False  # the factor is on the graph, too: a learned gate
+    ((state, output),) = behind
+    mark = place.mark
+    if mark is None or mark_of(state) is not mark or output != place.output:
+        return False
+    on_graph = node.next_functions[0][0] is state
+    factor = node._saved_other if on_graph else node._saved_self
+    return isinstance(factor, Tensor) and bool((factor == 1).all())
 
 
 def reaches(node: Any, marks: set[Any]) -> bool:

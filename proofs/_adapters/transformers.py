@@ -1,4 +1,7 @@
-"""Hugging Face Trainer with its `max_grad_norm`, beside the plain loop."""
+"""Hugging Face Trainer with its `max_grad_norm`, beside the plain loop.
+
+Also shows that a training taken up from a checkpoint goes on in the curves of the watch's loggers.
+"""
 
 from __future__ import annotations
 
@@ -37,35 +40,55 @@ class InOrder(Trainer):
         return torch.utils.data.SequentialSampler(self.train_dataset)
 
 
+def new_trainer(model: Answering, callback: WatchCallback | None, **rest: Any) -> Trainer:
+    """Return a Trainer that trains as the loop does."""
+    x, y = plain.data()
+    settings: dict[str, Any] = {
+        "per_device_train_batch_size": plain.BATCH,
+        "num_train_epochs": 1,
+        "max_grad_norm": plain.CLIP,
+        "logging_steps": 1,
+        "report_to": [],
+        "save_strategy": "no",
+        "disable_tqdm": True,
+        "use_cpu": True,
+        "remove_unused_columns": False,
+        **rest,
+    }
+    optimizer = plain.new_optimizer(model.net)
+    return InOrder(
+        model=model,
+        args=TrainingArguments(**settings),
+        train_dataset=[{"x": one, "y": other} for one, other in zip(x, y, strict=True)],
+        optimizers=(optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)),
+        callbacks=[] if callback is None else [callback],
+    )
+
+
 def train(callback: WatchCallback | None) -> plain.Trained:
     """Train in Trainer."""
-    x, y = plain.data()
     model = Answering()
     with tempfile.TemporaryDirectory() as folder:
-        settings = TrainingArguments(
-            output_dir=folder,
-            per_device_train_batch_size=plain.BATCH,
-            num_train_epochs=1,
-            max_grad_norm=plain.CLIP,
-            logging_steps=1,
-            report_to=[],
-            save_strategy="no",
-            disable_tqdm=True,
-            use_cpu=True,
-            remove_unused_columns=False,
-        )
-        optimizer = plain.new_optimizer(model.net)
-        trainer = InOrder(
-            model=model,
-            args=settings,
-            train_dataset=[{"x": one, "y": other} for one, other in zip(x, y, strict=True)],
-            optimizers=(optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)),
-            callbacks=[] if callback is None else [callback],
-        )
+        trainer = new_trainer(model, callback, output_dir=folder)
         trainer.train()
         told = [entry["grad_norm"] for entry in trainer.state.log_history if "grad_norm" in entry]
     history = None if callback is None else callback.history
     return plain.Trained(plain.weights_of(model.net), told, history=history)
+
+
+def resumed_steps() -> list[int]:
+    """Return the steps that a logger was told before a checkpoint and after it."""
+    steps: list[int] = []
+    options = {**plain.OPTIONS, "loggers": [lambda numbers, step: steps.append(step)]}
+    with tempfile.TemporaryDirectory() as folder:
+        first = new_trainer(
+            Answering(), WatchCallback(**options), output_dir=folder, save_strategy="epoch"
+        )
+        first.train()
+        callback = WatchCallback(**options)
+        second = new_trainer(Answering(), callback, output_dir=folder, num_train_epochs=2)
+        second.train(resume_from_checkpoint=f"{folder}/checkpoint-{plain.STEPS}")
+    return steps
 
 
 def main() -> int:
@@ -75,6 +98,10 @@ def main() -> int:
     figures = compared(loop, watched_loop, unwatched, watched, prefix="net.")
     # The one number of Trainer's own that is taken before clipping.
     figures["checks"]["Trainer logs the loop's norms"] = unwatched.norms == loop.norms
+    checks = figures["checks"]
+    checks["goes on from a checkpoint, with one curve"] = resumed_steps() == list(
+        range(2 * plain.STEPS)
+    )
     return tell(figures, ("transformers",))
 
 

@@ -23,18 +23,21 @@ if TYPE_CHECKING:  # the same names for mypy and editors; a test keeps the two l
     from gradreach.errors import NonFiniteGradientError as NonFiniteGradientError
     from gradreach.errors import NotMeasurableError as NotMeasurableError
     from gradreach.flow.measure import measure as measure
+    from gradreach.monitor.loggers import as_logger as as_logger
     from gradreach.monitor.watch import Watch as Watch
     from gradreach.monitor.watch import watch as watch
     from gradreach.records import Finding as Finding
     from gradreach.records import GradientFlow as GradientFlow
     from gradreach.records import LayerFlow as LayerFlow
     from gradreach.records.history import History as History
+    from gradreach.runs.csv_log import CsvLog as CsvLog
 
 __version__ = "0.1.0"  # the one place: the build reads it from this line
 
 # Public name -> the module that defines it. A name whose value is `gradreach.<name>` is that
 # sub-package itself.
 _EXPORTS = {
+    "CsvLog": "gradreach.runs.csv_log",
     "Finding": "gradreach.records",
     "GradientFlow": "gradreach.records",
     "GradreachError": "gradreach.errors",
@@ -44,6 +47,7 @@ _EXPORTS = {
     "NonFiniteGradientError": "gradreach.errors",
     "NotMeasurableError": "gradreach.errors",
     "Watch": "gradreach.monitor.watch",
+    "as_logger": "gradreach.monitor.loggers",
     "diagnose": "gradreach.diagnosis.diagnose",
     "measure": "gradreach.flow.measure",
     "nn": "gradreach.nn",

@@ -79,6 +79,8 @@ def as_logger(
         >>> seen
         [(3, {'gradreach/loss': 0.5})]
     """
+    if isinstance(destination, SafeLog):
+        return destination
     if hasattr(destination, "add_scalar"):
         return SafeLog(_one_by_one(destination.add_scalar))
     if hasattr(destination, "log_metrics"):

@@ -237,6 +237,38 @@ def test_validation_before_the_step_is_not_taken_for_it() -> None:
     assert [probe.reason for probe in found] == [""]
 
 
+def test_generator_of_two_players_is_probed_among_the_critic_s_steps() -> None:
+    generator, critic = nn.Linear(INPUT, INPUT), nn.Linear(INPUT, 1)
+    steps = [torch.optim.SGD(model.parameters(), lr=0.01) for model in (generator, critic)]
+    x = torch.randn(B, INPUT)
+
+    with probing(told=True) as (probes, found):
+        probes.arm(0)
+        for _ in range(2):
+            steps[1].zero_grad()
+            (critic(x) - critic(generator(x).detach())).mean().backward()
+            steps[1].step()  # nobody tells of it
+            steps[0].zero_grad()
+            critic(generator(x)).mean().backward()
+            probes.before_step(steps[0])
+            steps[0].step()
+            probes.after_step(steps[0])
+
+    assert [probe.reason for probe in found] == [""]
+
+
+def test_sparse_gradients_are_probed_or_declined_and_harm_nothing() -> None:
+    model = nn.Sequential(nn.Embedding(5, INPUT, sparse=True), nn.Linear(INPUT, 1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+
+    with probing() as (probes, found):
+        probes.arm(0)
+        model(torch.tensor([1, 2, 2])).square().mean().backward()
+        optimizer.step()
+
+    assert len(found) == 1
+
+
 # ---- what cannot be probed
 
 

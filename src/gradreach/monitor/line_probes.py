@@ -81,7 +81,8 @@ class LineProbes:
         self._tape: Tape | None = None
         self._factor = 1.0
         self._gradients: dict[int, Tensor] = {}  # of the pass, by id of the weight
-        self._marks: list[tuple[int, int]] = []  # which tensors those are, and their versions
+        self._marks: dict[int, tuple[int, int]] = {}  # which tensors those are, their versions
+        self._mixed: set[int] = set()  # weights whose gradient is not of that pass alone
         self._before: dict[int, Tensor] = {}  # the weights before the step
         self._depth = 0
         self._handles: list[RemovableHandle] = []
@@ -128,17 +129,21 @@ class LineProbes:
         if self._tape is not None:
             self._tape.stop()
         self._handles, self._wrapped, self._tape = [], [], None
-        self._gradients, self._marks, self._before = {}, [], {}
+        self._gradients, self._marks, self._before, self._mixed = {}, {}, {}, set()
 
     # ---- in the user's step
 
     def _enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        if self._tape is None and torch.is_grad_enabled() and not transformed():
+        tape = self._tape
+        # A pass that was differentiated and not stepped was of other weights, a critic's, or of
+        # gradients that are accumulated, which the next pass will show.
+        begin = tape is None or tape.loss is not None
+        if begin and torch.is_grad_enabled() and not transformed():
             self._begin(module)
 
     def _begin(self, module: nn.Module) -> None:
         if any(weight.requires_grad for weight in module.parameters()):
-            self._handles.pop(0).remove()
+            self._gradients, self._marks, self._mixed = {}, {}, set()
             self._tape = Tape(self.guard)
             self._tape.begin()
 
@@ -170,24 +175,23 @@ class LineProbes:
             tape.decline("backward was given a gradient to start from")
         self._factor = 1.0 if self.scalers is None else self.scalers.factor(own)
         tape.end(own)
-        if any(w.grad is not None and bool(w.grad.any()) for w in tape.values.leaves):
-            tape.decline("gradients of several passes are accumulated")
+        tape.attempt(self._look_before, tape)
+
+    def _look_before(self, tape: Tape) -> None:
+        self._mixed = {key for key, gradient in _held(tape).items() if bool((gradient != 0).any())}
 
     def _passed(self) -> None:
-        tape = self._tape
-        if tape is None or tape.recording or tape.reason:
-            return
-        marks = [(id(w.grad), version_of(w.grad)) for w in tape.values.leaves if w.grad is not None]
-        if self._gradients:
-            if marks != self._marks:
-                tape.decline("gradients of several passes are accumulated")
+        if self._tape is not None and self._tape.loss is not None:
+            self._tape.attempt(self._look_after, self._tape)
+
+    def _look_after(self, tape: Tape) -> None:
+        held = _held(tape)
+        marks = {key: (id(gradient), version_of(gradient)) for key, gradient in held.items()}
+        if self._marks:  # a second pass: what it has reached holds the gradients of both
+            self._mixed |= {key for key, mark in marks.items() if self._marks.get(key) != mark}
             return
         self._marks = marks
-        self._gradients = {
-            id(weight): weight.grad.detach().clone()
-            for weight in tape.values.leaves
-            if weight.grad is not None
-        }
+        self._gradients = {key: gradient.detach().clone() for key, gradient in held.items()}
 
     # ---- around the optimizer's step
 
@@ -215,6 +219,8 @@ class LineProbes:
         try:
             if tape.reason:
                 raise NotReplayableError(tape.reason)
+            if any(id(weight) in self._mixed for weight in own):
+                raise NotReplayableError("gradients of several passes are accumulated")
             probe = _Line(tape, own, self._before, self._gradients, self._factor).probe(self._step)
         except NotReplayableError as error:
             self._give_up(str(error))
@@ -321,6 +327,11 @@ class _Line:
         if any(tensor.dtype in HALF for tensor in tensors):
             return True
         return any(on for call in self.tape.calls for on, _ in call.ambient.autocast)
+
+
+def _held(tape: Tape) -> dict[int, Tensor]:
+    """Return the gradients there are now, by id of the weight."""
+    return {id(leaf): leaf.grad for leaf in tape.values.leaves if leaf.grad is not None}
 
 
 def _weights(optimizer: Optimizer) -> list[Tensor]:

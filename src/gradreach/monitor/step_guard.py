@@ -180,17 +180,21 @@ class StepGuard:
             if self._is_bad(optimizer):
                 return self._block(optimizer)
             return own(*args, **kwargs)
+        kept: list[_Kept] = []
+        if not _calls_it_first_and_once(optimizer):
+            self.guard(lambda: kept.append(_Kept(optimizer)))
+            if not kept:
+                return own(*args, **kwargs)  # it could not be undone: not begun, then
         watched = _Closure(closure, lambda: self._is_bad(optimizer))
         if len(args) > 1:
             args = (optimizer, watched, *args[2:])
         else:
             kwargs = {**kwargs, "closure": watched}
-        kept = None if _calls_it_first_and_once(optimizer) else _Kept(optimizer)
         try:
             return own(*args, **kwargs)
         except _StepStopped:
-            if kept is not None:
-                kept.restore()
+            for each in kept:
+                each.restore()
             self._block(optimizer)
             return watched.first
 

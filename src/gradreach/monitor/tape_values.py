@@ -23,6 +23,9 @@ __all__ = [
 ]
 
 
+ATOMS = {type(None), bool, int, float, str, torch.dtype, torch.device}
+
+
 class NotReplayableError(Exception):
     """A pass cannot be run again from its record; the message is the reason."""
 
@@ -164,7 +167,7 @@ def tensors_in(given: Any) -> Iterator[Tensor]:
     """Yield the tensors of nested arguments."""
     if isinstance(given, Tensor):
         yield given
-    elif isinstance(given, tuple | list):
+    elif isinstance(given, (tuple, list)):
         for part in given:
             yield from tensors_in(part)
     elif isinstance(given, dict):
@@ -184,7 +187,9 @@ def mapped(given: Any, change: Callable[[Any], Any]) -> Any:
         >>> mapped({"a": [Ref("slot", 0), 2], "b": slice(0, Ref("slot", 1))}, lambda r: r.number)
         {'a': [0, 2], 'b': slice(0, 1, None)}
     """
-    if isinstance(given, Tensor | Ref):
+    if type(given) in ATOMS:  # most arguments
+        return given
+    if isinstance(given, (Tensor, Ref)):
         return change(given)
     if isinstance(given, torch.Size):
         return given
@@ -201,6 +206,6 @@ def mapped(given: Any, change: Callable[[Any], Any]) -> Any:
         return given.copy()
     if isinstance(given, torch.Generator):
         raise NotReplayableError("random numbers are drawn from a generator of the user's own")
-    if isinstance(given, FunctionType | MethodType | nn.Module):
+    if isinstance(given, (FunctionType, MethodType, nn.Module)):
         raise NotReplayableError("a function of the user's own is called by one of torch's")
     return given

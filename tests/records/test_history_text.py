@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -99,3 +100,13 @@ def test_notebook_shows_the_same_with_names_as_text():
 
 def test_repr_is_one_short_line():
     assert repr(training()) == "<History of 100 steps, 2 samples>"
+
+
+def test_layer_whose_profile_is_nan_has_no_reach():
+    sick = replace(layer(np.full(80, np.nan), reach=80), lag_profile=np.full(80, np.nan))
+    samples = [Sample(step=step, number=step, reason="start", layers={"rnn.l0": each})
+               for step, each in enumerate((layer(np.ones(80), reach=13), sick))]  # fmt: skip
+
+    text = str(History(rows={}, samples=tuple(samples)))
+
+    assert "reach rnn.l0         13 → 13" in text

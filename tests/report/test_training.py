@@ -79,6 +79,7 @@ def test_broken_training_is_marked_in_curves_and_map(tmp_path):
     for colour in (NAN, INFINITE):
         assert f'<path stroke="{colour}"' in heat
     assert "1 → nan" in page
+    assert "NaN" in Page(page).told("td")
 
 
 @pytest.mark.parametrize("history", [History(rows={}), History.of([{}]), training(1)])

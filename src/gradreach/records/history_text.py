@@ -15,10 +15,11 @@ from gradreach.records.plain import Array
 
 if TYPE_CHECKING:
     from gradreach.records.history import History
+    from gradreach.records.sample import LayerSample
 
 Flags = NDArray[np.bool_]
 
-__all__ = ["Line", "broken_steps", "history_text", "lines_of", "number", "reaches"]
+__all__ = ["Line", "broken_steps", "history_text", "lines_of", "number", "reach_of", "reaches"]
 
 WIDTH = 80
 NAME, VALUES = 21, 24  # columns of the text
@@ -117,8 +118,13 @@ def reaches(history: History) -> dict[str, list[tuple[int, int | None, int]]]:
     found: dict[str, list[tuple[int, int | None, int]]] = {}
     for sample in history.samples:
         for name, layer in sample.layers.items():
-            found.setdefault(name, []).append((sample.step, layer.reach, len(layer.norms)))
+            found.setdefault(name, []).append((sample.step, reach_of(layer), len(layer.norms)))
     return found
+
+
+def reach_of(layer: LayerSample) -> int | None:
+    """Return a layer's reach; none where its profile is not finite: a NaN is never below 1 %."""
+    return layer.reach if np.isfinite(layer.lag_profile).all() else None
 
 
 def number(value: float) -> str:

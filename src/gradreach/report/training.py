@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 from gradreach.display.heat_map import heat_map_svg
 from gradreach.display.step_curves import COLOURS, step_curves_svg
 from gradreach.records import History
-from gradreach.records.history_text import broken_steps, headline, lines_of, number, reaches
+from gradreach.records.history_text import (
+    broken_steps,
+    headline,
+    lines_of,
+    number,
+    reach_of,
+    reaches,
+)
 from gradreach.records.plain import Array
 
 __all__ = ["training_view"]
@@ -58,7 +65,10 @@ def _curves(history: History) -> Iterator[dict[str, Any]]:
         ("Learning rate", {"learning rate": history["learning_rate"]}),
     ):
         if not all(np.isnan(values).all() for values in curves.values()):
-            yield _picture(caption, _steps(history), curves, broken_steps(history))
+            broken = broken_steps(history)
+            if caption == "Learning rate":  # it stays what it is
+                broken = np.zeros(len(history), bool)
+            yield _picture(caption, _steps(history), curves, broken)
 
 
 def _reaches(history: History) -> Iterator[dict[str, Any]]:
@@ -90,7 +100,7 @@ def _picture(
         "svg": step_curves_svg(steps, curves, title=f"{caption}, by step", broken=broken),
         "heads": ["step", *curves],
         "rows": [
-            [f"{steps[at]:,.0f}", *(_cell(values[at]) for values in curves.values())]
+            [f"{steps[at]:,.0f}", *(_cell(values[at], broken[at]) for values in curves.values())]
             for at in chosen
         ],
     }
@@ -124,8 +134,8 @@ def _map_row(step: int, layer: Any) -> list[str]:
     """Return a row of the table beside a heat map: what the colours say, in numbers."""
     norms = layer.norms
     places = (-1, len(norms) // 2, 0) if len(norms) else ()
-    reach = "–" if layer.reach is None else f"{layer.reach} of {len(norms)}"
-    return [f"{step:,}", *(_cell(norms[place]) for place in places), reach]
+    reach = "–" if reach_of(layer) is None else f"{layer.reach} of {len(norms)}"
+    return [f"{step:,}", *(_cell(norms[place], True) for place in places), reach]
 
 
 def _steps(history: History) -> Array:
@@ -138,5 +148,8 @@ def _spread(count: int) -> list[int]:
     return sorted({round(place) for place in np.linspace(0, max(count - 1, 0), min(count, ROWS))})
 
 
-def _cell(value: float) -> str:
-    return "–" if math.isnan(value) else number(value)
+def _cell(value: float, broken: bool) -> str:
+    """Write a number; a NaN is one where something broke, else it was not measured."""
+    if math.isnan(value):
+        return "NaN" if broken else "–"
+    return number(value)

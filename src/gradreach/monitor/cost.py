@@ -20,7 +20,7 @@ class Cost:
             ``None`` where it takes what it takes.
         samples: Share up to which samples are taken, whatever else the watch has cost; it is
             less than the promise because not all of the cost can be seen from inside.
-        rows: Likewise for the rows alone.
+        rows: Likewise for the rows alone. dense: steps at the start that all get one.
         first: Passes sampled at the start. start_seconds: what these may take.
     """
 
@@ -28,6 +28,7 @@ class Cost:
     promise: float | None
     samples: float
     rows: float | None
+    dense: int
     first: int
     start_seconds: float
 
@@ -39,18 +40,22 @@ class Cost:
 
     def pace(self) -> RowPace:
         """Return when to record a row."""
-        return RowPace(self.rows, DENSE_ROWS if self.rows else 0)
+        return RowPace(self.rows, self.dense)
 
-
-DENSE_ROWS = 32  # at the start, whatever they cost: some milliseconds
 
 COSTS = {
-    "economy": Cost("economy", 0.01, samples=0.006, rows=0.003, first=1, start_seconds=0.05),
-    "standard": Cost("standard", 0.05, samples=0.04, rows=0.02, first=FIRST, start_seconds=0.5),
-    "full": Cost("full", None, samples=1.0, rows=None, first=FIRST, start_seconds=1e9),
+    "economy": Cost(
+        "economy", 0.01, samples=0.006, rows=0.002, dense=8, first=1, start_seconds=0.05
+    ),
+    "standard": Cost(
+        "standard", 0.05, samples=0.04, rows=0.02, dense=128, first=FIRST, start_seconds=0.5
+    ),
+    "full": Cost("full", None, samples=1.0, rows=None, dense=0, first=FIRST, start_seconds=1e9),
 }
 # `gradreach diagnose`: 10 % are promised, and half of that leaves room for start and report.
-SCRIPT_COST = Cost("script", 0.10, SHARE, rows=0.02, first=FIRST, start_seconds=START_SECONDS)
+SCRIPT_COST = Cost(
+    "script", 0.10, SHARE, rows=0.02, dense=128, first=FIRST, start_seconds=START_SECONDS
+)
 
 
 def cost_named(name: str) -> Cost:

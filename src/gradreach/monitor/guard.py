@@ -60,6 +60,15 @@ class Guard:
             if outermost:
                 self._seconds, self._since = self.seconds, None
 
+    def insist(self, undo: Callable[[], object]) -> None:
+        """Take something of ours back, which must happen whatever is broken: twice, if need be."""
+        try:
+            undo()
+        except Exception as error:  # noqa: BLE001  the next thing is to be taken back, too
+            self.fail("".join(traceback.format_exception(error)))
+            with contextlib.suppress(Exception):
+                undo()
+
     def fail(self, told: str) -> None:
         """Note a failure and end the watch."""
         if self.fault is None:

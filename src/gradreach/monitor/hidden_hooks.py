@@ -20,31 +20,39 @@ DICTS = (
 )
 
 
+_hidden: set[int] = set()  # ids of hooks, of everybody who hides some
+_replaced: list[tuple[Callable[[], Any], Callable[[], Any]]] = []  # torch's question, and ours
+
+
 class HiddenHooks:
     """Makes torch's question for global module hooks overlook some of them.
 
     A script run with ``-W error`` would die of the warning; a warnings filter in its stead would
-    be the user's to see and to lose.
+    be the user's to see and to lose. Several may hide hooks at a time, and end in any order.
     """
 
     def __init__(self) -> None:
-        self._own: Callable[[], Any] | None = None
-        self._others: Callable[[], Any] | None = None
+        self._own: set[int] = set()
 
     def start(self, handles: Iterable[RemovableHandle]) -> None:
         """Overlook these hooks."""
-        hidden = {handle.id for handle in handles}
-
-        def others() -> bool:
-            return any(set(getattr(MODULES, name, ())) - hidden for name in DICTS)
-
-        self._own = getattr(MODULES, ASKED, None)
-        if self._own is not None:
-            self._others = others
-            setattr(MODULES, ASKED, others)
+        self._own = {handle.id for handle in handles}
+        _hidden.update(self._own)
+        asked = getattr(MODULES, ASKED, None)
+        if asked is not None and not _replaced:
+            _replaced.append((asked, _others))
+            setattr(MODULES, ASKED, _others)
 
     def stop(self) -> None:
         """Overlook nothing."""
-        if self._own is not None and getattr(MODULES, ASKED) is self._others:
-            setattr(MODULES, ASKED, self._own)
-        self._own = self._others = None
+        _hidden.difference_update(self._own)
+        self._own = set()
+        if _replaced and not _hidden:
+            own, ours = _replaced.pop()
+            if getattr(MODULES, ASKED) is ours:
+                setattr(MODULES, ASKED, own)
+
+
+def _others() -> bool:
+    """Whether there is a hook of somebody else's."""
+    return any(set(getattr(MODULES, name, ())) - _hidden for name in DICTS)

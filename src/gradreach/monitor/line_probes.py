@@ -79,6 +79,7 @@ class LineProbes:
         self.armed = False
         self._step = 0
         self._tape: Tape | None = None
+        self._stopped: Tape | None = None  # the one before
         self._factor = 1.0
         self._gradients: dict[int, Tensor] = {}  # of the pass, by id of the weight
         self._marks: dict[int, tuple[int, int]] = {}  # which tensors those are, their versions
@@ -126,8 +127,13 @@ class LineProbes:
         for owner, own, ours in reversed(self._wrapped):
             if owner.backward is ours:
                 owner.backward = own
-        if self._tape is not None:
-            self._tape.stop()
+        # A tape that is stopped by a call it notes is put back by torch when that call returns,
+        # and records nothing then; it is taken off the next time.
+        for tape in (self._tape, self._stopped):
+            if tape is not None:
+                tape.stop()
+                tape.decline("the probe has ended")
+        self._stopped = self._tape or self._stopped
         self._handles, self._wrapped, self._tape = [], [], None
         self._gradients, self._marks, self._before, self._mixed = {}, {}, {}, set()
 

@@ -71,21 +71,22 @@ class OwnCellWatch(OwnCells):
                     self.names.setdefault(module, self._live.of_another(module, name, root))
 
     def _before(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        if not transformed():
-            self._guard(self._enter_call, module, args)
+        self._guard(self._enter_call, module, args)
 
     def _enter_call(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        if transformed():
+            return
         if module not in self.names and len(self._roots) < len(self._live.roots):
             self._meet()
         super()._before(module, args)
 
-    def _after(
-        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
-    ) -> None:
-        if not transformed():
-            self._guard(self._leave_call, module, args, kwargs, output)
+    # Where the watch ends within the hooks of a call, torch leaves the keywords out for the rest.
+    def _after(self, module: nn.Module, args: tuple[Any, ...], *rest: Any) -> None:
+        self._guard(self._leave_call, module, args, *rest)
 
     def _leave_call(self, module: nn.Module, *rest: Any) -> None:
+        if transformed():
+            return
         super()._after(module, *rest)
         if module in self.names:
             self._kept += 1

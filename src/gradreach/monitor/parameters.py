@@ -49,6 +49,7 @@ class WatchedParameters:
         self._known: tuple[int, ...] = ()
         self._lazy = False
         self._sizes: WeakKeyDictionary[Optimizer, int] = WeakKeyDictionary()
+        self._moved: WeakKeyDictionary[Optimizer, bool] = WeakKeyDictionary()
         self.all: list[nn.Parameter] = []
         self.followed: list[nn.Parameter] = []
         self.size = 0  # entries of the followed ones
@@ -69,6 +70,7 @@ class WatchedParameters:
         if known == self._known and not again and not self._lazy:
             return
         self._known = known
+        self._moved.clear()
         every = {id(each): each for model in models for each in model.parameters()}
         self.all = list(filter(_has_entries, every.values()))
         self._lazy = len(self.all) < len(every)
@@ -83,14 +85,19 @@ class WatchedParameters:
     def stepped_by(self, optimizer: Optimizer) -> None:
         """An optimizer steps: where it was given other parameters, the model has them too."""
         size = sum(len(group["params"]) for group in optimizer.param_groups)
-        if self._sizes.get(optimizer, size) != size:
+        if self._sizes.get(optimizer) != size:
             self.meet(again=True)
-        self._sizes[optimizer] = size
+            self._sizes[optimizer] = size
 
     def moved_by(self, optimizer: Optimizer) -> bool:
         """Whether an optimizer has some of these parameters."""
-        own = set(map(id, self.all))
-        return any(id(each) in own for group in optimizer.param_groups for each in group["params"])
+        known = self._moved.get(optimizer)
+        if known is None:
+            own = set(map(id, self.all))
+            groups = optimizer.param_groups
+            known = any(id(each) in own for group in groups for each in group["params"])
+            self._moved[optimizer] = known
+        return known
 
     def gradient(self, like: Tensor) -> tuple[Tensor, Number] | None:
         """Return the gradient of the followed ones, and the norm of that of all.

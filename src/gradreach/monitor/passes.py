@@ -170,17 +170,22 @@ class PassWatch:
         """Remove every hook."""
         self.switch_off()
         if self._count is not None:
-            self._count.stop()
+            self.guard.insist(self._count.stop)
 
     def switch_off(self) -> None:
         """Remove every hook, except the count of steps by which the script is to be ended."""
-        # In the opposite order of how they were put in place: a probe wraps what we have wrapped.
-        for other in self.others:
-            other()
-        self._backward.stop()
-        self._disarm()
+        # The others first: their wrappers stand around ours.
+        for undo in (*self.others, self._backward.stop, self._disarm, self._stop_heartbeats):
+            self.guard.insist(undo)
+
+    def _stop_heartbeats(self) -> None:
         for handle in self._heartbeats.values():
             handle.remove()
+        for module in list(self._heartbeats):
+            for weight in module.parameters():
+                # An empty table that torch leaves would be seen by whoever compares attributes.
+                if weight._backward_hooks is not None and not weight._backward_hooks:
+                    weight._backward_hooks = None
         self._heartbeats.clear()
 
     # ---- sampling on and off

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from gradreach.flow.analyse import analyse
 from gradreach.flow.find import class_name
 from gradreach.monitor.blocking import Blocking
 from gradreach.monitor.clip_calls import ClipCalls
-from gradreach.monitor.cost import SCRIPT_COST, Cost
+from gradreach.monitor.concluded import concluded, notes
 from gradreach.monitor.jumps import Jumps
 from gradreach.monitor.line_probes import LineProbes
 from gradreach.monitor.own_cell_watch import own_flows
@@ -30,6 +29,7 @@ from gradreach.monitor.plain_defaults import plain_defaults
 from gradreach.monitor.probe_turns import ProbeTurns
 from gradreach.monitor.row_events import RowEvents
 from gradreach.monitor.scaler_calls import ScalerCalls
+from gradreach.monitor.session_options import SessionOptions
 from gradreach.monitor.sinks import FanOut, MemorySink, Sink
 from gradreach.monitor.step_rows import StepRows
 from gradreach.records import BlindSpot, Finding, GradientFlow
@@ -42,37 +42,13 @@ from gradreach.records.sighting import Sighting
 from gradreach.runs.files import WriteError
 from gradreach.runs.folder import RunFolder
 
-__all__ = ["Session", "SessionOptions"]
+__all__ = ["Session"]
 
 NEVER_REACHED = (
     "no sampled pass reached it: it was called where no gradient is recorded, or the loss does not "
     "depend on it, or torch.compile took it in (TORCHDYNAMO_DISABLE=1 keeps it out)"
 )
 BLIND_AFTER = 2  # steps after which a layer that no sample has reached is said to be blind
-NOT_IN_SAMPLES = ("growing-graph",)  # seen by other means, so that no history tells of them
-
-
-@dataclass(frozen=True)
-class SessionOptions:
-    """How a run is watched.
-
-    Args:
-        every: Sample one pass of so many; ``None`` adapts to the measured cost.
-        needs_lag: How far back the task must look, if the user knows.
-        steps: Stop the script after so many optimizer steps (passes, where it takes none).
-        cost: The preset.
-        inputs: Where no recurrent layer is found, measure ∂L/∂x_t of modules without a state.
-        block: Keep steps with a gradient that is not finite from being made; ``blocked``: so many,
-            then raise.
-    """
-
-    every: int | None = None
-    needs_lag: int | None = None
-    steps: int | None = None
-    cost: Cost = SCRIPT_COST
-    inputs: bool = False
-    block: bool = False
-    blocked: int | None = None
 
 
 class Session:
@@ -97,7 +73,7 @@ class Session:
     ) -> None:
         self.folder, self.options, self.enough = folder, options, enough
         self.memory = MemorySink()
-        self.sink = FanOut([self.memory, *sinks], self._sink_failed)
+        self.sink = FanOut(self.memory, sinks, self._sink_failed)
         cadence = options.cost.cadence(options.every)
         self.watch = PassWatch(
             self.take, cadence, self._count, model=model, relevant=relevant or self._moves
@@ -122,6 +98,7 @@ class Session:
             clips=self.clips,
             factor=self._factor,
             blocking=self._blocking,
+            number=lambda: self.watch.steps,
         )
         self.watch.rows = self.rows
         self.watch.before_step += [self.rows.before_step, _alone(self.probes.before_step)]
@@ -168,7 +145,7 @@ class Session:
         self.watch.guard(self.rows.close)
         self.watch.stop()
         if self.blocking is not None:
-            self.blocking.stop()
+            self.watch.guard.insist(self.blocking.stop)
         self._meet()
         if self.watch.samples:
             for name in self._kinds.keys() - self._reached:
@@ -206,9 +183,6 @@ class Session:
             told = self.jumps.look(name.replace("_", " "), row[name]) if _counts(row[name]) else ""
             if told and self.watch.sample_next("jump"):
                 self._event("jump", told, {name: row[name]})
-        if step == BLIND_AFTER - 1 and not self.watch.samples:
-            for name, kind in self._kinds.items():
-                self._see_blind(BlindSpot(name, kind, NEVER_REACHED))
 
     def _blocking(self, optimizer: Optimizer) -> bool:
         return self.blocking is not None and self.blocking.blocking(optimizer)
@@ -218,6 +192,9 @@ class Session:
         self.row_events.some(kind, text, numbers)
 
     def _after_step(self, steps: int) -> None:
+        if steps == BLIND_AFTER and not self.watch.samples:
+            for name, kind in self._kinds.items():
+                self._see_blind(BlindSpot(name, kind, NEVER_REACHED))
         if self.turns.stepped(steps):
             self.pace.also(steps)
 
@@ -308,63 +285,31 @@ class Session:
         self.sightings[key] = Sighting.at(finding, step) if before is None else before.again(step)
 
     def ordered(self) -> list[Sighting]:
-        """Return the findings, the gravest and most causal first, with when they were seen.
-
-        What is wrong with a training is said of all of it: a sample's finding that it came over
-        early, or that another explains, is no alarm.
-        """
-        seen = dict(self.sightings)
-        told = self._over_training()
-        if told is not None:
-            beside = {key: each for key, each in seen.items() if key[0] in NOT_IN_SAMPLES}
-            step = max(self.rows.steps - 1, 0)
-            seen = beside | {
-                (each.code, each.layer or ""): replace(
-                    seen.get((each.code, each.layer or ""), Sighting.at(each, step)), finding=each
-                )
-                for each in told
-            }
-        return sorted(seen.values(), key=lambda sighting: sort_key(sighting.finding))
+        """Return the findings, the gravest and most causal first, with when they were seen."""
+        seen = list(self.sightings.values())
+        if self.memory.samples or self.rows.steps:
+            try:
+                seen = concluded(self.history(), seen, self.options.says_short)
+            except Exception:  # noqa: BLE001  the run has ended well, and what was seen stands
+                self.trouble = self.trouble or traceback.format_exc()
+        return sorted(seen, key=lambda sighting: sort_key(sighting.finding))
 
     def findings(self) -> list[Finding]:
         """Return what is wrong, the gravest first."""
         return [sighting.finding for sighting in self.ordered()]
-
-    def _over_training(self) -> list[Finding] | None:
-        """Ask the rules of the whole training; ``None`` where they fail, or have nothing to go by.
-
-        Only where a pass was sampled or a step counted there is a history to ask about.
-        """
-        if not (self.memory.samples or self.rows.steps):
-            return None
-        try:
-            return diagnose(self.history(), self.options.needs_lag)
-        except Exception:  # noqa: BLE001  the run has ended well, and what samples showed stands
-            self.trouble = self.trouble or traceback.format_exc()
-            return None
 
     def report(self, path: Path) -> None:
         """Write the report; it needs jinja2, which is imported only now."""
         from gradreach.report.run_report import write_run_report
 
         write_run_report(
-            path, "the watched training", self.ordered(), self.flows, list(self.notes()),
+            path, "the watched training", self.ordered(), self.flows, self.notes(),
             self.history(),
         )  # fmt: skip
 
-    def notes(self) -> Iterator[str]:
-        """Yield sentences on how it was watched, and what went wrong with that."""
-        meta = self.meta()
-        promise = "" if meta["promise"] is None else f" (at most {meta['promise']:.0%} is meant)"
-        yield (
-            f"Watched {meta['steps']} optimizer steps and {meta['passes']} backward passes, "
-            f"sampled {meta['samples']} ({meta['sampled']}); watching took "
-            f"{meta['watching_seconds']:.2f} s, {meta['overhead']:.1%} on top of the training's "
-            f"own time{promise}."
-        )
-        for event in self.memory.events:
-            if event.kind in ("fault", "blind", "gap"):
-                yield f"At step {event.step}: {event.text}."
+    def notes(self) -> list[str]:
+        """Return sentences on how it was watched, and what went wrong with that."""
+        return list(notes(self.meta(), self.memory.events))
 
     def history(self) -> History:
         """Return what was recorded so far."""
@@ -407,12 +352,13 @@ class Session:
 
     def _failed(self) -> None:
         """Something of ours has raised: the guard has kept it from the user and ends the watch."""
-        try:
-            self.watch.switch_off()
-        finally:
-            last = (self.watch.fault or "").strip().splitlines()[-1:]
-            text = f"gradreach itself failed and watches no more: {' '.join(last)}"
-            self._event("fault", text, {"traceback": self.watch.fault})
+        self.watch.guard.insist(self.watch.switch_off)
+        self.watch.guard.insist(self._tell_fault)
+
+    def _tell_fault(self) -> None:
+        last = (self.watch.fault or "").strip().splitlines()[-1:]
+        text = f"gradreach itself failed and watches no more: {' '.join(last)}"
+        self._event("fault", text, {"traceback": self.watch.fault})
 
     def _sink_failed(self, told: str) -> None:
         self._event("gap", told, {})

@@ -83,15 +83,17 @@ class MemorySink:
 
 
 class FanOut:
-    """Hands everything to several sinks; one that fails gets nothing more.
+    """Hands everything to the memory and to others; one of these that fails gets nothing more.
 
     Args:
         on_failure: Called with a sentence when a sink has failed: a full disk, a logger whose
             server is gone. Training and the other sinks go on.
     """
 
-    def __init__(self, sinks: Sequence[Sink], on_failure: Callable[[str], None]) -> None:
-        self._sinks, self._on_failure = list(sinks), on_failure
+    def __init__(
+        self, memory: MemorySink, others: Sequence[Sink], on_failure: Callable[[str], None]
+    ) -> None:
+        self._memory, self._sinks, self._on_failure = memory, list(others), on_failure
 
     def row(self, row: Mapping[str, float]) -> None:
         """Take the numbers of one optimizer step."""
@@ -114,6 +116,7 @@ class FanOut:
         self._each("close", meta)
 
     def _each(self, method: str, record: Any) -> None:
+        getattr(self._memory, method)(record)  # if that fails, we have failed
         for sink in list(self._sinks):
             try:
                 getattr(sink, method)(record)

@@ -15,7 +15,7 @@ from gradreach.monitor.clip_calls import ClipCalls, ClipRow
 from gradreach.monitor.parameters import WatchedParameters
 from gradreach.monitor.reached import GradientArrivals
 from gradreach.monitor.row_pace import RowPace
-from gradreach.monitor.vectors import Number, flat, norm, settle, unit
+from gradreach.monitor.vectors import Number, cosine, distance, flat, norm, settle, unit
 
 __all__ = ["StepRows"]
 
@@ -42,6 +42,7 @@ class OpenRow:
     gradient: Tensor | None = None
     gradient_norm: Number = NAN
     rate: float = NAN
+    number: int | None = None
     made: bool = False
     taken: bool = False
     clip: ClipRow = field(default_factory=ClipRow)
@@ -63,6 +64,8 @@ class StepRows:
         clips: What has been clipped.
         factor: Returns what the roots of a pass were multiplied by.
         blocking: Whether the step of an optimizer that is just ending was blocked by us.
+        number: Returns how many steps there were of all optimizers; these steps are counted
+            where nobody else does.
 
     Attributes:
         steps: Steps so far, recorded or not.
@@ -78,9 +81,10 @@ class StepRows:
         clips: ClipCalls | None = None,
         factor: Callable[[Any], float] = lambda roots: 1.0,
         blocking: Callable[[Optimizer], bool] = lambda optimizer: False,
+        number: Callable[[], int] | None = None,
     ) -> None:
         self.parameters, self.pace, self.emit = parameters, pace, emit
-        self.clips, self.factor, self.blocking = clips, factor, blocking
+        self.clips, self.factor, self.blocking, self.number = clips, factor, blocking, number
         self.steps = 0
         self.clip = ClipRow()
         self.by_hand = False
@@ -90,6 +94,7 @@ class StepRows:
         self._here = 0
         self._stepped = False  # by an optimizer, ever
         self._inside = False
+        self._foreign = False  # the optimizer that steps moves none of these parameters
         self._factor = 1.0  # of the pass that runs
         self._started = time.perf_counter()
         self._at_start: Tensor | None = None
@@ -161,6 +166,9 @@ class StepRows:
     def before_step(self, optimizer: Optimizer, new: bool) -> None:
         """An optimizer is about to step."""
         self.parameters.stepped_by(optimizer)
+        self._foreign = not self.parameters.moved_by(optimizer)
+        if self._foreign:
+            return
         self._note_start()
         if new and self._open is not None and self._open.made:
             self._close()
@@ -168,11 +176,13 @@ class StepRows:
         self._inside, self._stepped = True, True
         self._here = 1 if new else self._here + 1
         self._optimizers = max(self._optimizers, self._here)
+        if row.number is None and self.number is not None:
+            row.number = self.number()
         rates = [float(group.get("lr", NAN)) for group in optimizer.param_groups]
         row.rate = max((rate for rate in [row.rate, *rates] if rate == rate), default=NAN)
         if not row.due:
             return
-        if new:
+        if row.before is None or not row.made:
             row.before = self._weights()
         self._take_gradient(row, _still_in(optimizer))
 
@@ -182,11 +192,14 @@ class StepRows:
         if found is None:
             return
         row.gradient, row.gradient_norm = found[0], found[1] / factor
+        row.downhill = None
         if "nonfinite" not in row.numbers:
             row.numbers["nonfinite"] = self.parameters.nonfinite(found[1])
 
     def after_step(self, optimizer: Optimizer, new: bool) -> None:
         """An optimizer has made its step."""
+        if self._foreign:
+            return
         row, self._inside = self._row(), False
         row.made = True
         row.taken |= not (_kept_back(optimizer) or self.blocking(optimizer))
@@ -204,6 +217,8 @@ class StepRows:
         if new and self._open is not None and self._open.made:
             self._close()
         row = self._row()
+        if row.number is None and self.number is not None:
+            row.number = self.number() - new
         row.made = self._stepped = True
         self._take_clip(row)
 
@@ -226,16 +241,17 @@ class StepRows:
         row.numbers |= {
             "update_norm": length,
             "weight_norm": norm(row.before),
-            "distance": norm(after - self._at_start),
+            "distance": distance(after, self._at_start),
         }
+        follows = self._measured_step == self.steps - 1
         if row.gradient is not None:
-            downhill = unit(row.gradient, norm(row.gradient))
-            row.numbers["descent_cosine"] = -torch.dot(downhill, direction)
-            if self._measured_step == self.steps - 1 and self._last_gradient is not None:
-                row.numbers["gradient_cosine"] = torch.dot(downhill, self._last_gradient)
-            row.downhill = downhill
-        if self._measured_step == self.steps - 1 and self._last_update is not None:
-            row.numbers["update_cosine"] = torch.dot(direction, self._last_update)
+            if row.downhill is None:
+                row.downhill = unit(row.gradient, norm(row.gradient))
+            row.numbers["descent_cosine"] = -cosine(row.downhill, direction)
+            if follows and self._last_gradient is not None:
+                row.numbers["gradient_cosine"] = cosine(row.downhill, self._last_gradient)
+        if follows and self._last_update is not None:
+            row.numbers["update_cosine"] = cosine(direction, self._last_update)
         row.direction = direction
 
     def _close(self) -> None:
@@ -266,7 +282,7 @@ class StepRows:
         if found["gradient_norm"] != found["gradient_norm"] and not row.losses:
             found["gradient_norm"] = found["clipped_norm"]  # no pass was seen: autograd.grad, say
         return {
-            "step": float(self.steps),
+            "step": float(self.steps if row.number is None else row.number),
             "passes": float(row.inner or len(row.losses)),
             "seconds": time.perf_counter() - self._started,
             "learning_rate": row.rate,

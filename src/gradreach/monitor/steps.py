@@ -60,7 +60,7 @@ class StepCount:
         self._listeners = (before, after)
         self._guard = guard or Guard(_nothing)
         # The count goes on where the watch has failed: a script is ended by it.
-        self._own_guard = Guard(_nothing)
+        self._own_guard = Guard(self._failed)
         self._stepped: WeakSet[Optimizer] = WeakSet()
         self._new = True
         self._handles = [
@@ -95,6 +95,10 @@ class StepCount:
         """Count no more."""
         for handle in self._handles:
             handle.remove()
+
+    def _failed(self) -> None:
+        """The count itself has failed: so has the watch."""
+        self._guard.fail(self._own_guard.fault or "")
 
     def _counts(self, optimizer: Optimizer) -> bool:
         if torch.compiler.is_compiling():

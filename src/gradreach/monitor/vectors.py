@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from gradreach.kernels.native.rows import distance
+from gradreach.kernels.native import rows
 
-__all__ = ["Number", "flat", "local", "norm", "settle", "unit"]
+__all__ = ["Number", "cosine", "distance", "flat", "local", "norm", "settle", "unit"]
 
 Number = float | Tensor  # a tensor of one number that is still to be fetched from its device
 
@@ -67,7 +67,7 @@ def norm(vector: Tensor) -> Number:
     """
     if not vector.numel():
         return 0.0
-    if (native := distance(vector, None)) is not None:
+    if (native := rows.distance(vector, None)) is not None:
         return native
     plain = torch.linalg.vector_norm(vector, dtype=torch.float64)
     if vector.is_cpu:
@@ -83,6 +83,28 @@ def _scaled(vector: Tensor) -> Tensor:
     scale = torch.where((peak > 0) & peak.isfinite(), peak, 1.0)
     found: Tensor = torch.linalg.vector_norm(vector / scale) * scale
     return found
+
+
+def distance(one: Tensor, other: Tensor) -> Number:
+    """Return the norm of the difference.
+
+    Example:
+        >>> distance(torch.tensor([4.0, 1.0]), torch.tensor([1.0, 5.0]))
+        5.0
+    """
+    native = rows.distance(one, other)
+    return norm(one - other) if native is None else native
+
+
+def cosine(one: Tensor, other: Tensor) -> Number:
+    """Return the product of two directions, as :func:`unit` returns them.
+
+    Example:
+        >>> cosine(torch.tensor([1.0, 0.0]), torch.tensor([0.6, 0.8]))
+        0.6000000238418579
+    """
+    found = torch.dot(one, other)
+    return float(found) if found.is_cpu else found
 
 
 def unit(vector: Tensor, length: Number) -> Tensor:

@@ -16,7 +16,8 @@ from torch.optim.optimizer import Optimizer
 from gradreach.monitor.cost import cost_named
 from gradreach.monitor.folder_end import write_end
 from gradreach.monitor.logging_sinks import LoggerSink
-from gradreach.monitor.session import Session, SessionOptions
+from gradreach.monitor.session import Session
+from gradreach.monitor.session_options import SessionOptions
 from gradreach.monitor.sinks import Sink
 from gradreach.records import Finding, GradientFlow
 from gradreach.records.history import History
@@ -106,9 +107,8 @@ class Watch:
         _check_count("every", every)
         _check_count("needs_lag", needs_lag)
         preset = cost_named(cost)
-        sinks: list[Sink] = [LoggerSink(logger) for logger in loggers]
+        sinks: list[Sink] = [LoggerSink(logger) for logger in _checked_loggers(loggers)]
         self._process = os.getpid()
-        self._trouble: str | None = None
         self._folder: RunFolder | None = None
         if run is not None and _writes_files():
             self._folder = RunFolder(_checked_path(run))
@@ -155,7 +155,7 @@ class Watch:
         try:
             work()
         except Exception:  # noqa: BLE001  training must not end because watching it failed
-            self._trouble = self._trouble or traceback.format_exc()
+            self._session.watch.guard.fail(traceback.format_exc())
             self._session.watch.stop()
 
     def _is_relevant(self, optimizer: Optimizer) -> bool:
@@ -188,7 +188,12 @@ class Watch:
     @property
     def trouble(self) -> str | None:
         """Traceback of the failure of ours that ended the watch, or ``None``."""
-        return self._trouble or self._session.watch.fault or self._session.trouble
+        return self._session.watch.fault or self._session.trouble
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences on how it was watched, what could not be, and what failed."""
+        return self._session.notes()
 
     def report(self, path: str | os.PathLike[str]) -> None:
         """Write the report, one HTML file that opens offline.
@@ -228,6 +233,15 @@ def _checked_optimizers(given: Any) -> tuple[Optimizer, ...] | None:
                 f"{type(each).__name__}: leave it out to watch every optimizer of the model"
             )
     return wrapped
+
+
+def _checked_loggers(given: Any) -> list[Any]:
+    if not isinstance(given, Iterable) or isinstance(given, str):
+        raise TypeError(
+            f"watch(): argument 'loggers' must be a list of loggers; got {type(given).__name__}: "
+            "put it in brackets"
+        )
+    return list(given)
 
 
 def _writes_files() -> bool:

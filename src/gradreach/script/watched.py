@@ -63,10 +63,11 @@ def run_watched(
     def arm() -> None:
         begun = time.perf_counter()
         try:
-            from gradreach.monitor.session import Session, SessionOptions
+            from gradreach.monitor.session import Session
+            from gradreach.monitor.session_options import SessionOptions
             from gradreach.runs.journal import JournalWriter
 
-            options = SessionOptions(every, needs_lag, steps, inputs=inputs)
+            options = SessionOptions(every, needs_lag, steps, inputs=inputs, says_short=False)
             journal = JournalWriter(folder.path, {"needs_lag": needs_lag, "cost": "script"})
             session = Session(folder, options, _enough, sinks=[journal])
             session.start()

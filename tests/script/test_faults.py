@@ -20,7 +20,8 @@ from gradreach.monitor.carried import CarryWatch
 from gradreach.monitor.names import LiveNames
 from gradreach.monitor.passes import PassWatch
 from gradreach.monitor.recording import ScriptRecorder
-from gradreach.monitor.session import Session, SessionOptions
+from gradreach.monitor.session import Session
+from gradreach.monitor.session_options import SessionOptions
 from gradreach.report import run_report
 from gradreach.runs.files import WriteError
 from gradreach.runs.folder import RunFolder

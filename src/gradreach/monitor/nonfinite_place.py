@@ -161,7 +161,8 @@ def _in_chain(chain: Chain, axis: str) -> Iterator[tuple[str, NonFinite]]:
     if isinstance(chain.calls[0], FusedCall):
         track = fused_track(chain, axis)
         result = swept(track)
-        gradients = {place: _overflown(result, place) for place in sorted(result.hidden)}
+        largest = torch.finfo(chain.calls[0].output.dtype).max
+        gradients = {place: _overflown(result, place, largest) for place in sorted(result.hidden)}
     else:
         # What arrived at the states of a cell is the whole gradient, as the user's pass had it.
         track = cells_track(chain, axis)
@@ -176,13 +177,15 @@ def _in_chain(chain: Chain, axis: str) -> Iterator[tuple[str, NonFinite]]:
             yield track.layer_name(*place), first
 
 
-def _overflown(result: Swept, place: Place) -> Tensor:
+def _overflown(result: Swept, place: Place, largest: float) -> Tensor:
     """Return where the state gradient is not finite in the user's dtype, ``(T, B)`` bool.
 
     The sweep is in float64, which ends at 1e308: what overflowed before that in the user's
     backward pass is finite in it.
+
+    Args:
+        largest: The largest number of that dtype.
     """
-    largest = torch.finfo(result.track.tapes(*place)[0].hidden.dtype).max
     parts = [result.hidden[place], *([result.cell[place]] if place in result.cell else [])]
     peaks = [part.read(0, result.track.steps).abs().amax(-1) for part in parts]
     return ~(torch.stack(peaks) <= largest).all(0)

@@ -67,8 +67,8 @@ class LearningRateTooHigh:
         if symptom.code == "stagnated-training":
             return symptom.numbers.get("because") not in ("solved", "learning-rate-too-low")
         if symptom.code == "exploding-update":
-            # Long before the first step that stood out, or thrown out of its valley by it?
-            return bool(cause.numbers["early_overshot"])
+            # Too long all along, or thrown out of its valley by the one that stood out?
+            return bool(cause.numbers["early_overshot"] or cause.numbers["share"] >= 0.5)
         return arose(symptom) or symptom.code == "oscillating-loss"
 
     def _nothing_to_show(self, ran: Course) -> bool:
@@ -124,7 +124,7 @@ class LearningRateTooHigh:
             f"the loss of the next batch {rise:.2g} times as high; {_outcome(ran)}",
             numbers=_numbers(history, ran) | {
                 "verified": True, "leap_at": step, "leap": moved, "rise": rise,
-                "early_overshot": 1},
+                "early_overshot": 1, "share": None},
             counter_check="divide the learning rate by 10 and run as many steps from the same "
             "start: if the loss ends no lower, the finding is wrong",
             remedies=("learning_rate", "clipping"),

@@ -223,3 +223,37 @@ def test_report_needs_no_torch(tmp_path):
     )
 
     assert done.returncode == 0, done.stderr
+
+
+def watched(path, *, kill: bool) -> None:
+    """Watch a training of eight steps in another process, which may end itself."""
+    script = (
+        "import os, signal, sys, torch, gradreach as gr\n"
+        "torch.manual_seed(0)\n"
+        "model = torch.nn.RNN(2, 8)\n"
+        "optimizer = torch.optim.SGD(model.parameters(), lr=0.01)\n"
+        "with gr.watch(model, optimizer, run=sys.argv[1], every=1):\n"
+        "    for step in range(8):\n"
+        "        optimizer.zero_grad()\n"
+        "        model(torch.rand(40, 3, 2))[0][-1].square().mean().backward()\n"
+        "        optimizer.step()\n"
+        f"    if {kill}: os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, path], check=False)
+    assert done.returncode == (-signal.SIGKILL if kill else 0)
+
+
+@pytest.mark.parametrize("kill", [False, True])
+def test_folder_of_a_watched_loop_is_told_also_after_a_kill(kill, tmp_path):
+    watched(tmp_path / "run", kill=kill)
+
+    done = report("--json", tmp_path / "run")
+
+    told = json.loads(done.stdout)
+    assert told["state"] == ("killed" if kill else "ended")
+    assert told["samples"] == 8
+    assert told["recorded_steps"] >= 6  # a sample writes the rows before it, too
+    assert "vanishing-gradient" in [finding["code"] for finding in told["findings"]]
+    assert done.exit_code == 1
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert ": gradient by training step and timestep</h3>" in page

@@ -65,10 +65,11 @@ def report(
 
 
 def _sightings(record: RunRecord, needs_lag: int | None) -> list[Sighting]:
-    """Return what was found when the run ended; else ask the rules of the record now."""
+    """Return what was found when the run ended; else ask the rules now, of what was recorded."""
     from gradreach.diagnosis.sightings import sightings_of
 
-    if record.history is None or (record.state in ("ended", "stopped") and needs_lag is None):
+    told = record.findings and record.state in ("ended", "stopped") and needs_lag is None
+    if told or record.history is None:
         return list(record.findings)
     return sightings_of(record.history, needs_lag, record.findings, record.flows)
 

@@ -9,11 +9,13 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from click.testing import CliRunner
 from tests.report.flows import geometric_flow
 from tests.report.test_html import Page
 from tests.runs import trainings
 
+import gradreach
 from gradreach.cli import main
 from gradreach.diagnosis.diagnose import diagnose
 from gradreach.records import Event, Sample
@@ -225,27 +227,30 @@ def test_report_needs_no_torch(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def watched(path, *, kill: bool) -> None:
-    """Watch a training of eight steps in another process, which may end itself."""
-    script = (
-        "import os, signal, sys, torch, gradreach as gr\n"
-        "torch.manual_seed(0)\n"
-        "model = torch.nn.RNN(2, 8)\n"
-        "optimizer = torch.optim.SGD(model.parameters(), lr=0.01)\n"
-        "with gr.watch(model, optimizer, run=sys.argv[1], every=1):\n"
-        "    for step in range(8):\n"
-        "        optimizer.zero_grad()\n"
-        "        model(torch.rand(40, 3, 2))[0][-1].square().mean().backward()\n"
-        "        optimizer.step()\n"
-        f"    if {kill}: os.kill(os.getpid(), signal.SIGKILL)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script, path], check=False)
-    assert done.returncode == (-signal.SIGKILL if kill else 0)
+def watch_and_end(path, ended) -> None:
+    """Watch a training of eight steps and call ``ended`` before the watch is."""
+    model = torch.nn.RNN(2, 8)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    with gradreach.watch(model, optimizer, run=path, every=1):
+        for _ in range(8):
+            optimizer.zero_grad()
+            model(torch.rand(40, 3, 2))[0][-1].square().mean().backward()
+            optimizer.step()
+        ended()
 
 
 @pytest.mark.parametrize("kill", [False, True])
 def test_folder_of_a_watched_loop_is_told_also_after_a_kill(kill, tmp_path):
-    watched(tmp_path / "run", kill=kill)
+    if kill:
+        script = (
+            "import os, signal, sys\n"
+            "from tests.cli.test_report import watch_and_end\n"
+            "watch_and_end(sys.argv[1], lambda: os.kill(os.getpid(), signal.SIGKILL))\n"
+        )
+        done = subprocess.run([sys.executable, "-c", script, tmp_path / "run"], check=False)
+        assert done.returncode == -signal.SIGKILL
+    else:
+        watch_and_end(tmp_path / "run", lambda: None)
 
     done = report("--json", tmp_path / "run")
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.optim import optimizer as optimizers
+from torch.utils.checkpoint import checkpoint
 
 from gradreach.monitor.guard import Guard
 from gradreach.monitor.line_probes import LineProbes
@@ -235,6 +236,61 @@ def test_validation_before_the_step_is_not_taken_for_it() -> None:
         optimizer.step()
 
     assert [probe.reason for probe in found] == [""]
+
+
+class Doubled(torch.autograd.Function):
+    """Its forward calls torch, without gradients: only differences can tell the slope."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return 2 * x.square()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return 4 * grads[0] * x
+
+
+class Checkpointed(nn.Module):
+    """Recomputes its first layers in the backward pass, and ends in a function of its own."""
+
+    def __init__(self, reentrant: bool) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Linear(INPUT, H), nn.Tanh())
+        self.last, self.reentrant = nn.Linear(H, 1), reentrant
+
+    def forward(self, x: Tensor) -> Any:
+        hidden = checkpoint(self.first, x, use_reentrant=self.reentrant)
+        return Doubled.apply(self.last(hidden))
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_custom_functions_and_checkpointing_are_probed(reentrant: bool) -> None:
+    model = Checkpointed(reentrant)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    x = torch.randn(B, INPUT, requires_grad=True)
+
+    with probing() as (probes, found):
+        step_of(lambda m: m(x).mean(), model, optimizer, probes)
+
+    assert [probe.reason for probe in found] == [""]
+    assert found[0].mismatch < 0.01
+
+
+def test_rough_loss_of_a_rate_far_too_high_is_probed_all_the_same() -> None:
+    model = nn.LSTM(INPUT, 32)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3.0)
+
+    with probing() as (probes, found):
+        for step in range(12):
+            probes.arm(step)
+            optimizer.zero_grad()
+            (model(torch.randn(20, B, INPUT))[0][-1] - 0.1).square().mean().backward()
+            optimizer.step()
+
+    assert {probe.reason for probe in found} == {""}
+    assert max(probe.mismatch for probe in found) < 1e-3  # differences would see chaos, not slope
 
 
 def test_generator_of_two_players_is_probed_among_the_critic_s_steps() -> None:

@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 import gradreach as gr
 from gradreach.monitor.guard import Guard
 from gradreach.monitor.tape import Tape
-from gradreach.monitor.tape_replay import BranchChangedError, replayed_loss
+from gradreach.monitor.tape_replay import BranchChangedError, replayed_gradients, replayed_loss
 from gradreach.monitor.tape_values import NotReplayableError
 
 T, B, INPUT, H = 7, 3, 4, 8
@@ -204,6 +204,25 @@ def test_same_weights_give_the_same_loss_and_others_what_the_model_gives(
             own.copy_(weight)
     torch.set_rng_state(streams)
     assert torch.equal(loss(twin, x).detach(), other)
+
+
+@pytest.mark.parametrize("loss", [squares, with_draws])
+@pytest.mark.parametrize("kind", [kind for kind in MODELS if kind != "custom"])
+@pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning")
+def test_gradient_of_the_second_run_is_that_of_the_first_to_the_bit(kind: str, loss: Loss) -> None:
+    model = MODELS[kind]()
+    x = torch.randn(T, B, INPUT)
+
+    tape, value = recorded(model, x, loss)
+    value.backward()
+    before = state(model, x)
+    _, gradients = replayed_gradients(tape, {id(p): p.detach().clone() for p in model.parameters()})
+
+    for parameter in model.parameters():
+        found = gradients.get(id(parameter))
+        assert (found is None) == (parameter.grad is None)
+        assert found is None or torch.equal(found, parameter.grad)
+    assert all(torch.equal(a, b) for a, b in zip(before, state(model, x), strict=True))
 
 
 def test_branch_that_would_go_another_way_is_told() -> None:

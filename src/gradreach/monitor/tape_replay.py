@@ -14,7 +14,7 @@ from gradreach.monitor.ambient import kept_ambient, set_random_streams
 from gradreach.monitor.tape import Tape, modes
 from gradreach.monitor.tape_values import NotReplayableError, Ref, mapped, tensors_in, version_of
 
-__all__ = ["BranchChangedError", "replayed_loss"]
+__all__ = ["BranchChangedError", "replayed_gradients", "replayed_loss"]
 
 
 class BranchChangedError(Exception):
@@ -49,6 +49,28 @@ def replayed_loss(tape: Tape, weights: Mapping[int, Tensor]) -> Tensor:
         >>> replayed_loss(tape, {id(weight): torch.tensor([1.0])})
         tensor(9.)
     """
+    return _replayed(tape, weights, differentiate=False)[0]
+
+
+def replayed_gradients(
+    tape: Tape, weights: Mapping[int, Tensor]
+) -> tuple[Tensor, dict[int, Tensor | None]]:
+    """Return the loss as :func:`replayed_loss` does, and its gradient with respect to the weights.
+
+    Returns:
+        By ``id`` of a leaf; ``None`` where the loss does not depend on it by what was recorded
+        with gradients: the inside of a custom autograd function is not.
+
+    Cost:
+        One forward and backward pass.
+    """
+    loss, gradients = _replayed(tape, weights, differentiate=True)
+    return loss, gradients
+
+
+def _replayed(
+    tape: Tape, weights: Mapping[int, Tensor], *, differentiate: bool
+) -> tuple[Tensor, dict[int, Tensor | None]]:
     if any(not isinstance(mode, DeviceContext) for mode in modes()):
         raise NotReplayableError("a torch function mode of somebody else's is active")
     if torch._C._len_torch_dispatch_stack():
@@ -64,16 +86,23 @@ def replayed_loss(tape: Tape, weights: Mapping[int, Tensor]) -> Tensor:
         warnings.simplefilter("ignore")
         set_random_streams(tape.streams)
         tensors: dict[Ref, Tensor] = {
-            Ref("constant", index): constant.fresh()
-            for index, constant in enumerate(values.constants)
+            Ref("constant", number): constant.fresh()
+            for number, constant in enumerate(values.constants)
         }
-        for index, leaf in enumerate(values.leaves):
+        own: dict[int, Tensor] = {}
+        for number, leaf in enumerate(values.leaves):
             given = weights.get(id(leaf))
-            own = leaf.detach().clone() if given is None else given.detach()
-            tensors[Ref("leaf", index)] = own.requires_grad_(leaf.requires_grad)
+            value = leaf.detach().clone() if given is None else given.detach()
+            own[id(leaf)] = value.requires_grad_(leaf.requires_grad)
+            tensors[Ref("leaf", number)] = own[id(leaf)]
         _run(tape, tensors)
-        roots = [tensors[root].detach().reshape(()) for root in tape.roots]
-        return sum(roots[1:], roots[0])
+        roots = [tensors[root].reshape(()) for root in tape.roots]
+        loss = sum(roots[1:], roots[0])
+        if not differentiate or not loss.requires_grad:
+            return loss.detach(), {}
+        wanted = [key for key in weights if key in own and own[key].requires_grad]
+        found = torch.autograd.grad(loss, [own[key] for key in wanted], allow_unused=True)
+        return loss.detach(), dict(zip(wanted, found, strict=True))
 
 
 def _run(tape: Tape, tensors: dict[Ref, Tensor]) -> None:

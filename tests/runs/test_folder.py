@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
 import pytest
 
 from gradreach.runs.folder import RunFolder, RunFolderError
+from gradreach.runs.journal import JournalWriter
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
@@ -43,6 +45,15 @@ def test_folder_with_something_in_it_is_refused_and_left_alone(tmp_path: Path) -
         RunFolder(tmp_path)
 
     assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
+
+
+def test_folder_that_another_watch_writes_is_refused_with_its_process(tmp_path: Path) -> None:
+    JournalWriter(RunFolder(tmp_path / "a").path)
+
+    with pytest.raises(
+        RunFolderError, match=f"run 'a' is being written by pid {os.getpid()} on host .+: wait for"
+    ):
+        RunFolder(tmp_path / "a")
 
 
 def test_empty_folder_is_taken(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ class RunFolder:
     """``meta.json``, ``findings.json``, ``flows/*.json`` and ``report.html`` of one run.
 
     Every file is written by rename, so that the folder is readable at any moment, also after
-    a kill.
+    a kill. The journal beside them has a writer of its own (:mod:`gradreach.runs.journal`).
 
     Args:
         path: The folder; it is made, and must be empty or not exist.
@@ -40,6 +40,7 @@ class RunFolder:
         try:
             path.mkdir(parents=True, exist_ok=True)
             if any(path.iterdir()):
+                _refuse_if_written(path)
                 raise RunFolderError(
                     f"the run folder '{path}' is not empty: name another one with --run"
                 )
@@ -108,6 +109,18 @@ class RunFolder:
             return loads((self.path / name).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise RunFolderError(f"'{self.path / name}' cannot be read: {error}") from error
+
+
+def _refuse_if_written(path: Path) -> None:
+    """Name the process that writes a run, where one does."""
+    from gradreach.runs.writer_lock import writer_of  # only now: it brings NumPy
+
+    writer = writer_of(path)
+    if writer is not None:
+        raise RunFolderError(
+            f"run '{path.resolve().name}' is being written by {writer}: wait for it to end or name "
+            "another run folder"
+        )
 
 
 def _refused(path: Path, error: OSError | ValueError) -> RunFolderError:

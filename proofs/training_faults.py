@@ -31,7 +31,7 @@ from tests.faults.training.fault import adam, rmsprop, sgd  # noqa: E402
 from tests.faults.training.scaled import SCALED  # noqa: E402
 from tests.faults.training.tasks import TASKS, step_reader  # noqa: E402
 from tests.faults.training.training import Loop, train  # noqa: E402
-from tests.faults.training.verdict import alarms, is_found  # noqa: E402
+from tests.faults.training.verdict import alarms, is_found, reasons  # noqa: E402
 
 import gradreach as gr  # noqa: E402
 from gradreach.diagnosis.course import course  # noqa: E402
@@ -72,7 +72,8 @@ def told(findings: list[gr.Finding]) -> list[str]:
 
 def judged_faults(seeds: list[int], keep: Path | None) -> dict[str, Any]:
     """Run every fault and every twin."""
-    wrong, count = [], {"faults": 0, "found": 0, "twins": 0, "quiet": 0}
+    count = {"faults": 0, "found": 0, "twins": 0, "quiet": 0, "stagnate": 0, "say_why": 0}
+    wrong = []
     for fault in FAULTS:
         for seed in seeds:
             for faulty in (True, False):
@@ -82,6 +83,9 @@ def judged_faults(seeds: list[int], keep: Path | None) -> dict[str, Any]:
                 good = is_found(fault, found) if faulty else not alarms(found)
                 count["faults" if faulty else "twins"] += 1
                 count["found" if faulty else "quiet"] += good
+                if faulty and good and fault.carries and "stagnated-training" in found[0].explains:
+                    count["stagnate"] += 1
+                    count["say_why"] += fault.carries in reasons(found[0])
                 if not good:
                     wrong.append({"training": name, "expected": fault.code if faulty else None,
                                   "found": told(found)})  # fmt: skip
@@ -94,8 +98,8 @@ def judged_scalings(seeds: list[int], keep: Path | None) -> dict[str, Any]:
     """Run one fault of each kind, and its twin, under every scaling, against the plain run."""
     first = {fault.kind: fault for fault in reversed(FAULTS)}
     changed, count = [], 0
-    for fault in first.values():
-        for faulty in (True, False):
+    for faulty in (True, False):
+        for fault in first.values():
             base = f"{fault} {seeds[0]} {'fault' if faulty else 'twin'}"
 
             def plain(fault: Any = fault, faulty: bool = faulty) -> Loop:

@@ -24,8 +24,9 @@ class Fault:
         name: The configuration.
         build: `(seed, faulty)` to the loop; `faulty` changes one line.
         code: The first finding expected.
-        because: What its numbers must name as the reason, or, where the code is a cause of a
-            stagnation, the reason of the `stagnated-training` that it carries.
+        because: What its numbers must name as the reason.
+        carries: Where the training comes to a standstill by it, as it does in most seeds: the
+            reason of the `stagnated-training` that it carries.
         also: Another code, and its reason, that say the same.
         severity: "note" where the finding is no alarm.
     """
@@ -35,6 +36,7 @@ class Fault:
     build: Callable[[int, bool], Loop]
     code: str
     because: str | None = None
+    carries: str | None = None
     severity: str = "warning"
     also: tuple[str, str] | None = None
 

@@ -23,7 +23,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # the fault set is part of the tests
+# The fault set is part of the tests. In the place of this folder: torch would take cuda.py in it
+# for the package of that name.
+sys.path[0] = str(ROOT)
 
 import torch  # noqa: E402  (after the path is set)
 from tests.faults.training.corpus import FAULTS  # noqa: E402

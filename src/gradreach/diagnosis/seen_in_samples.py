@@ -26,14 +26,19 @@ def seen_in_samples(history: History) -> list[Finding]:
     steps it made may have killed the units or the gradient, and it does not show any more.
     """
     late, ran = late_samples(history), course(history)
+    since = late[0].step if late else 0
+    until = late[-1].step if late else 0
     told: dict[tuple[str, str | None], tuple[Finding, int]] = {}
     first: dict[tuple[str, str | None], int] = {}
     for sample in history.samples:
         for finding in sample.findings:
             first.setdefault(_key(finding), sample.step)
-            if sample in late or _stays(finding, sample, ran):
-                before = told.get(_key(finding), (finding, 0))
-                told[_key(finding)] = (before[0], before[1] + (sample in late))
+            now = since <= sample.step <= until
+            if now or _stays(finding, sample, ran):
+                known, times = told.get(_key(finding), (finding, 0))
+                # Of a NaN the first place tells, of all others how it is now.
+                latest = known if finding.code == "nonfinite-value" else finding
+                told[_key(finding)] = latest, times + now
     kept: list[Finding] = []
     for key, (finding, times) in told.items():
         always = finding.code == "nonfinite-value" or not times

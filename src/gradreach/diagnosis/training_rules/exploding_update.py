@@ -67,12 +67,13 @@ class ExplodingUpdate:
     def _growth(self, update: Array) -> Array:
         """Return each update's length over the median of those before it; NaN at the start."""
         growth = np.full(len(update), np.nan)
-        for place in range(self.before, len(update)):
-            earlier = update[place - self.before : place]
-            usual = float(np.median(earlier[np.isfinite(earlier)])) if \
-                np.isfinite(earlier).any() else 0.0  # fmt: skip
-            if usual > 0:
-                growth[place] = update[place] / usual
+        known = np.flatnonzero(np.isfinite(update))
+        if len(known) > self.before:
+            windows = np.lib.stride_tricks.sliding_window_view(update[known], self.before)
+            usual = np.median(windows[:-1], axis=1)
+            growth[known[self.before :]] = update[known[self.before :]] / np.where(
+                usual > 0, usual, np.nan
+            )
         return growth
 
     def _rise(self, loss: Array, place: int, broken: int | None) -> float:

@@ -276,6 +276,25 @@ def test_checkpointed_layer_is_sampled() -> None:
     assert [list(each.layers) for each in watched.history.samples] == [["rnn.l0"]] * 3
 
 
+@pytest.mark.parametrize("early", [True, False])
+def test_compiled_layer_has_rows_and_is_said_to_be_blind(early: bool) -> None:
+    model = torch.compile(Reader(), backend="eager")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    if not early:
+        train(model, optimizer, 2)
+    with gr.watch(model, optimizer) as watched:
+        losses = train(model, optimizer, 4)
+    torch.compiler.reset()
+
+    history = watched.history
+    assert watched.trouble is None
+    assert history["loss"] == pytest.approx(losses, rel=1e-6)
+    assert history["update_norm"].min() > 0
+    (told,) = [event for event in history.events if event.kind == "blind"]
+    assert (told.step, told.numbers["module"]) == (2, "rnn")
+    assert "torch.compile" in told.text
+
+
 def test_layer_that_is_never_called_is_said_to_be_blind_within_two_steps() -> None:
     model = nn.ModuleDict({"idle": nn.GRU(2, 2), "out": nn.Linear(2, 1)})
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

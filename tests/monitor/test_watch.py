@@ -291,7 +291,8 @@ def test_compiled_layer_has_rows_and_is_said_to_be_blind(early: bool) -> None:
     assert history["loss"] == pytest.approx(losses, rel=1e-6)
     assert history["update_norm"].min() > 0
     (told,) = [event for event in history.events if event.kind == "blind"]
-    assert (told.step, told.numbers["module"]) == (2, "rnn")
+    assert told.step <= 2
+    assert told.numbers["module"] == "rnn"
     assert "torch.compile" in told.text
 
 

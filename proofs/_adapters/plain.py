@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 import gradreach as gr
-from gradreach.monitor.session import LAG_PROBES
 
 STEPS, BATCH, TIME, WIDTH = 24, 8, 40, 16
 CLIP = 3.0  # lies within the norms of this training: some steps are clipped, some are not
+LAG_PROBES = 4  # loss steps that a watch follows in a sample; gr.measure is asked for as many
 EVERY = 5  # passes between two exact samples
 OPTIONS: dict[str, Any] = {"every": EVERY, "cost": "full"}
 

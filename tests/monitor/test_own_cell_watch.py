@@ -120,3 +120,19 @@ def test_script_with_a_cell_of_its_own_is_diagnosed(tmp_path):
 
     assert "vanishing-gradient in cell" in done.err
     assert "cell   Cell 8" in done.err
+
+
+def test_model_that_is_asked_for_its_shapes_only_is_watched_afterwards():
+    model, x = Reader(), torch.randn(4, 15, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    shapes = {name: weight.to("meta") for name, weight in model.named_parameters()}
+
+    with gr.watch(model, optimizer, cost="full") as watched:
+        torch.func.functional_call(model, shapes, (x.to("meta"),))  # as Keras does of its layers
+        for _ in range(2):
+            optimizer.zero_grad()
+            model(x).square().mean().backward()
+            optimizer.step()
+
+    assert watched.trouble is None
+    assert [list(sample.layers) for sample in watched.history.samples] == [["cell"], ["cell"]]

@@ -144,6 +144,8 @@ class OwnCells(HeldHooks):
             return  # what checkpointing recomputes inside a backward pass is a copy
         inputs = tensors_in(args)
         device = next((tensor.device for tensor in inputs.values()), torch.device("cpu"))
+        if device.type == "meta":
+            return  # only shapes are asked for, as Keras does of every layer
         self._entered.append((module, {
             "args": mapped(args, lambda _, tensor: tensor),
             "versions": {path: tensor._version for path, tensor in inputs.items()},

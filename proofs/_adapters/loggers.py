@@ -13,6 +13,7 @@ import os
 import struct
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
@@ -79,14 +80,26 @@ def wandb_records(data: bytes) -> Iterator[bytes]:
             parts.clear()
 
 
-def wandb_rows(file: Path) -> list[dict[str, Any]]:
-    """Return the history rows of an offline run's file."""
+def wandb_entries(file: Path) -> list[Any]:
+    """Return what an offline run's file holds, once W&B's own process has written its end."""
     from wandb.proto import wandb_internal_pb2
 
+    entries: list[Any] = []
+    for _ in range(30):
+        entries = []
+        for data in wandb_records(file.read_bytes()):
+            entries.append(wandb_internal_pb2.Record())
+            entries[-1].ParseFromString(data)
+        if any(entry.HasField("exit") for entry in entries):
+            break
+        time.sleep(1.0)  # finish() has returned, but the file is that process's
+    return entries
+
+
+def wandb_rows(file: Path) -> list[dict[str, Any]]:
+    """Return the history rows of an offline run's file."""
     rows = []
-    for data in wandb_records(file.read_bytes()):
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(data)
+    for record in wandb_entries(file):
         if record.HasField("history"):
             items = record.history.item
             rows.append({"/".join(i.nested_key) or i.key: json.loads(i.value_json) for i in items})

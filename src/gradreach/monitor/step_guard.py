@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
@@ -36,6 +37,26 @@ Step = Callable[..., Any]
 # Never an error of anybody's: `except Exception` in an optimizer must let it by.
 class _StepStopped(BaseException):
     """Unwinds an optimizer that has called its closure and got a gradient that is not finite."""
+
+
+@dataclass(eq=False)
+class _Call:
+    """One call of an optimizer's step.
+
+    Args:
+        closure: The user's, where there is one. first: what its first call returned.
+        kept: What is put back where it is called after something was changed.
+        error: To be raised into the user's call.
+    """
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    looked_at: bool = False
+    blocked: bool = False
+    closure: Callable[[], Any] | None = None
+    first: Any = None
+    kept: _Kept | None = None
+    error: NonFiniteGradientError | None = None
 
 
 class StepGuard:
@@ -160,64 +181,79 @@ class StepGuard:
     def _gated(self, own: Step) -> Step:
         @wraps(own)
         def step(*args: Any, **kwargs: Any) -> Any:
-            inner = any(args[0] is each for each in self._inside)
-            if not self._started or inner or torch.compiler.is_compiling():
+            # All that is ours runs in the guard: what fails there lets the step be made.
+            call = _Call(args, kwargs)
+            self.guard(self._prepare, call)
+            if not call.looked_at:
                 return own(*args, **kwargs)
             self._inside.append(args[0])
             try:
-                return self._step(own, args, kwargs)
+                if call.closure is None:
+                    self.guard(self._judge, call)
+                    return None if call.blocked else own(*args, **kwargs)
+                return own(*call.args, **call.kwargs)
+            except _StepStopped:
+                return call.first
             finally:
                 self._inside.pop()
+                if call.error is not None:
+                    raise call.error from None
 
         return step
 
-    def _step(self, own: Step, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        optimizer: Optimizer = args[0]
-        if not self._looks_at(optimizer):
-            return own(*args, **kwargs)
-        closure = args[1] if len(args) > 1 else kwargs.get("closure")
-        if closure is None:
-            if self._is_bad(optimizer):
-                return self._block(optimizer)
-            return own(*args, **kwargs)
-        kept: list[_Kept] = []
-        if not _calls_it_first_and_once(optimizer):
-            self.guard(lambda: kept.append(_Kept(optimizer)))
-            if not kept:
-                return own(*args, **kwargs)  # it could not be undone: not begun, then
-        watched = _Closure(closure, lambda: self._is_bad(optimizer))
-        if len(args) > 1:
-            args = (optimizer, watched, *args[2:])
-        else:
-            kwargs = {**kwargs, "closure": watched}
-        try:
-            return own(*args, **kwargs)
-        except _StepStopped:
-            for each in kept:
-                each.restore()
-            self._block(optimizer)
-            return watched.first
+    def _prepare(self, call: _Call) -> None:
+        """Decide whether a step is looked at; where it has a closure, put ours around it."""
+        optimizer: Optimizer = call.args[0]
+        inner = any(optimizer is each for each in self._inside)
+        if not self._started or inner or not self._looks_at(optimizer):
+            return
+        args, kwargs = call.args, call.kwargs
+        call.closure = args[1] if len(args) > 1 else kwargs.get("closure")
+        if call.closure is not None:
+            if not _calls_it_first_and_once(optimizer):
+                call.kept = _Kept(optimizer)
+            watched = self._watched(call, call.closure)
+            if len(args) > 1:
+                call.args = (optimizer, watched, *args[2:])
+            else:
+                call.kwargs = {**kwargs, "closure": watched}
+        call.looked_at = True
+
+    def _watched(self, call: _Call, closure: Callable[[], Any]) -> Callable[[], Any]:
+        """Return a closure that looks at the gradient that the user's own has left."""
+
+        def closed() -> Any:
+            loss = closure()
+            if call.first is None:
+                call.first = loss
+            self.guard(self._judge, call)
+            if call.blocked:
+                raise _StepStopped
+            return loss
+
+        return closed
 
     def _looks_at(self, optimizer: Optimizer) -> bool:
+        if torch.compiler.is_compiling():
+            return False
         if getattr(optimizer, "found_inf", None) is not None:
             return False  # a fused optimizer, told by its scaler what to do
         if any(hasattr(weight, "to_local") for weight in _weights(optimizer)):
             return False  # sharded: this process sees a part, and the others must do the same
         if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
             return False  # nothing may be read while a CUDA graph is recorded
-        told: list[bool] = []
-        self.guard(lambda: told.append(self.relevant is None or self.relevant(optimizer)))
-        return any(told)
+        return self.relevant is None or self.relevant(optimizer)
 
     # ---- what is done
 
-    def _is_bad(self, optimizer: Optimizer) -> bool:
-        told: list[bool] = []
-        self.guard(lambda: told.append(not all_finite(_gradients(optimizer))))
-        return any(told)
-
-    def _block(self, optimizer: Optimizer) -> None:
-        """Note a blocked step; one too many is raised into the user's call."""
+    def _judge(self, call: _Call) -> None:
+        """Look at the gradients; block the step where one is not finite."""
+        optimizer: Optimizer = call.args[0]
+        if all_finite(_gradients(optimizer)):
+            return
+        if call.kept is not None:
+            call.kept.restore()
+        call.blocked = True
         self.place = None
         self.guard(self._locate, optimizer)
         enough = self.limit is not None and self.blocked >= self.limit
@@ -226,11 +262,12 @@ class StepGuard:
         if self.on_block is not None:
             self.guard(self.on_block, optimizer, self.place)
         if enough:
+            call.error = NonFiniteGradientError(self._told(optimizer))
             if self.on_limit is not None:
                 self.guard(self.on_limit, optimizer)
             self._restore_hooks()
-            raise NonFiniteGradientError(self._told(optimizer))
-        optimizer._optimizer_step_post_hooks = OrderedDict()
+        else:
+            optimizer._optimizer_step_post_hooks = OrderedDict()
 
     def _locate(self, optimizer: Optimizer) -> None:
         with torch.no_grad():
@@ -252,24 +289,6 @@ class StepGuard:
         for optimizer, hooks in self._hooks:
             optimizer._optimizer_step_post_hooks = hooks
         self._hooks.clear()
-
-
-class _Closure:
-    """A user's closure; after each call, the gradient it left is looked at."""
-
-    def __init__(self, closure: Callable[[], Any], is_bad: Callable[[], bool]) -> None:
-        self._closure, self._is_bad = closure, is_bad
-        self._calls = 0
-        self.first: Any = None
-
-    def __call__(self) -> Any:
-        loss = self._closure()
-        if self._calls == 0:
-            self.first = loss
-        self._calls += 1
-        if self._is_bad():
-            raise _StepStopped
-        return loss
 
 
 class _Kept:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -34,39 +33,13 @@ from gradreach.monitor.names import LiveNames
 from gradreach.monitor.names_of import NamesOf
 from gradreach.monitor.own_cell_watch import OwnCellWatch
 from gradreach.monitor.recording import ScriptRecorder
+from gradreach.monitor.sampled_pass import SampledPass
 from gradreach.monitor.step_rows import StepRows
 from gradreach.monitor.steps import Listener, StepCount
-from gradreach.records import BlindSpot, LayerFlow
 
 __all__ = ["PROBES", "PassWatch", "SampledPass"]
 
 PROBES = 4  # loss steps followed in each sample: the first samples show whether four do
-
-
-@dataclass
-class SampledPass:
-    """What was recorded of one pass.
-
-    Args:
-        number: Its number among the passes, from 0. step: updates of the weights before it.
-        reason: Why it was sampled: as in :class:`gradreach.records.sample.Sample`.
-        gradients: By ``id`` of the weights in ``calls``, what this pass sent to them; and of the
-            parameters of own cells.
-        own_calls: Calls of cells of users' own, by name. own_blind: such that cannot be measured.
-        by_input: Flows of modules without a state, where they were asked for.
-        loss: The value backward was called on, where it was seen.
-    """
-
-    number: int
-    step: int
-    reason: str
-    calls: list[RecordedCall]
-    gradients: dict[int, Tensor | None]
-    own_calls: dict[str, list[OwnCall]] = field(default_factory=dict)
-    own_blind: list[BlindSpot] = field(default_factory=list)
-    by_input: dict[str, LayerFlow] = field(default_factory=dict)
-    failures: dict[str, str] = field(default_factory=dict)
-    loss: float | None = None
 
 
 class PassWatch:

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["RowPace"]
 
 CHECK = 8  # rows between two looks at what they cost
+MOST = 64  # however short the steps are, a row of so many stays: a record without rows says nothing
 
 
 class RowPace:
@@ -18,9 +19,9 @@ class RowPace:
         stride: One of so many steps gets a row, on average.
 
     Example:
-        >>> pace = RowPace(share=0.01)
-        >>> for row in range(8):
-        ...     pace.took(spent=0.001 * row, elapsed=0.01 * row)
+        >>> pace = RowPace(share=0.06)
+        >>> for row in range(1, 9):
+        ...     pace.stepped(True, spent=0.001 * row, elapsed=0.011 * row)
         >>> pace.stride, [step for step in range(10) if pace.due(step)]
         (2, [0, 1, 4, 5, 8, 9])
     """
@@ -28,7 +29,10 @@ class RowPace:
     def __init__(self, share: float | None, dense: int = 0) -> None:
         self.share, self.dense, self.stride = share, dense, 1
         self._also = -1
-        self._rows, self._spent, self._since = 0, 0.0, 0.0
+        self._spent = self._elapsed = 0.0
+        self._own, self._steps = 0.0, 0  # the user's seconds, and in how many steps
+        self._seconds = {True: 0.0, False: 0.0}  # ours, in steps with a row and without
+        self._count = {True: 0, False: 0}
 
     def due(self, step: int) -> bool:
         """Whether to record a step, counted from 0."""
@@ -39,15 +43,28 @@ class RowPace:
         """Record this step in any case: something else looks at it, too."""
         self._also = step
 
-    def took(self, spent: float, elapsed: float) -> None:
-        """Learn, after a row, what all rows have cost so far and the time since the watch began."""
-        self._rows += 1
-        if self.share is None or self._rows < CHECK:
-            return
-        seconds = spent - self._spent
-        share = seconds / max(elapsed - self._since - seconds, 1e-9)
-        if share > self.share:
+    def stepped(self, recorded: bool, spent: float, elapsed: float) -> None:
+        """Learn what a step has cost.
+
+        Args:
+            recorded: It got a row.
+            spent: Seconds that all steps so far have taken of ours. elapsed: since the start.
+        """
+        seconds, wall = spent - self._spent, elapsed - self._elapsed
+        self._spent, self._elapsed = spent, elapsed
+        self._own, self._steps = self._own + wall - seconds, self._steps + 1
+        self._seconds[recorded] += seconds
+        self._count[recorded] += 1
+        if self.share is not None and self._count[True] >= CHECK:
+            self._choose(self.share)
+
+    def _choose(self, share: float) -> None:
+        """Choose the stride at which what a row takes fits; what every step takes is not its."""
+        idle = self._seconds[False] / max(self._count[False], 1)
+        cost = max(self._seconds[True] / self._count[True] - idle, 0.0)
+        wanted = cost / max(share * self._own / self._steps, 1e-9)
+        self.stride = 1
+        while self.stride < min(wanted, MOST):
             self.stride *= 2
-        elif share < self.share / 4 and self.stride > 1:
-            self.stride //= 2
-        self._rows, self._spent, self._since = 0, spent, elapsed
+        self._own, self._steps = 0.0, 0
+        self._seconds, self._count = {True: 0.0, False: 0.0}, {True: 0, False: 0}

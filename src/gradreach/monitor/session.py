@@ -124,6 +124,7 @@ class Session:
         self._kinds: dict[str, str] = {}  # class of each recurrent module met, by name
         self._reached: set[str] = set()
         self._told: set[str] = set()  # modules whose blindness is an event already
+        self._recorded = False  # the step that has just been made has a row
         self._sampling = 0.0  # seconds that went into samples
         self.measured = 0  # samples in which at least one layer could be measured
         self.seconds: float | None = None  # wall time of the whole watch, once it has ended
@@ -175,10 +176,9 @@ class Session:
     def _emit(self, row: dict[str, float]) -> None:
         """Take a step's row; where a quantity jumps, have the next pass sampled."""
         self.sink.row(row)
-        guard, step = self.watch.guard, int(row["step"])
+        step = int(row["step"])
         self.row_events.look(row, self.rows.clip, blocked=step == self._blocked_at)
-        apart = self._sampling + self.turns.seconds
-        self.pace.took(guard.seconds - apart, self.watch.elapsed - apart)
+        self._recorded = True
         for name in ("loss", "gradient_norm"):
             told = self.jumps.look(name.replace("_", " "), row[name]) if _counts(row[name]) else ""
             if told and self.watch.sample_next("jump"):
@@ -192,6 +192,10 @@ class Session:
         self.row_events.some(kind, text, numbers)
 
     def _after_step(self, steps: int) -> None:
+        apart = self._sampling + self.turns.seconds
+        spent = self.watch.guard.seconds - apart
+        self.pace.stepped(self._recorded, spent, self.watch.elapsed - apart)
+        self._recorded = False
         if steps == BLIND_AFTER and not self.watch.samples:
             for name, kind in self._kinds.items():
                 self._see_blind(BlindSpot(name, kind, NEVER_REACHED))

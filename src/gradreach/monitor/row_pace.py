@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["RowPace"]
 
 CHECK = 8  # rows between two looks at what they cost
+FEW = 4  # one row of so many
 MOST = 64  # however short the steps are, a row of so many stays: a record without rows says nothing
 
 
@@ -31,6 +32,7 @@ class RowPace:
         self._also = -1
         self._spent = self._elapsed = 0.0
         self._own, self._steps = 0.0, 0  # the user's seconds, and in how many steps
+        self._idle: float | None = None  # seconds of ours in a step without a row
         self._seconds = {True: 0.0, False: 0.0}  # ours, in steps with a row and without
         self._count = {True: 0, False: 0}
 
@@ -60,11 +62,14 @@ class RowPace:
 
     def _choose(self, share: float) -> None:
         """Choose the stride at which what a row takes fits; what every step takes is not its."""
-        idle = self._seconds[False] / max(self._count[False], 1)
-        cost = max(self._seconds[True] / self._count[True] - idle, 0.0)
+        if self._count[False]:
+            self._idle = self._seconds[False] / self._count[False]
+        cost = max(self._seconds[True] / self._count[True] - (self._idle or 0.0), 0.0)
         wanted = cost / max(share * self._own / self._steps, 1e-9)
         self.stride = 1
-        while self.stride < min(wanted, MOST):
+        # Until there was a step without a row, its cost is not known: a few show it.
+        most = FEW if self._idle is None else MOST
+        while self.stride < min(wanted, most):
             self.stride *= 2
         self._own, self._steps = 0.0, 0
         self._seconds, self._count = {True: 0.0, False: 0.0}, {True: 0, False: 0}

@@ -6,7 +6,8 @@ Runs the fault set over training (tests/faults/training) with seeds that the thr
 set with; one fault of each kind again under the four scalings; and a grid of learning rates from
 1e-5 to 10 over optimizers, cells and tasks, where the truth is what the runs themselves came to.
 Writes benchmarks/results/training_faults.json, part by part. With --keep each history is stored
-in the folder, and one that is there is judged again instead of trained again.
+in the folder, and one that is there is judged again instead of trained again; with --kept nothing
+is trained, and only what is there is judged.
 """
 
 from __future__ import annotations
@@ -56,6 +57,11 @@ RIGHT, WRONG = 0.5, 0.15
 LEARNABLE = 0.6  # of the loss left by the best rate: where more is left, no rate learns the task
 
 
+def is_kept(keep: Path | None, name: str) -> bool:
+    """Whether a history need not be trained for."""
+    return keep is not None and (keep / (name.replace("/", "_") + ".json")).exists()
+
+
 def watched(keep: Path | None, name: str, build: Callable[[], Loop]) -> History:
     """Train, or read the history that was kept."""
     place = None if keep is None else keep / (name.replace("/", "_") + ".json")
@@ -96,7 +102,7 @@ def judged_faults(seeds: list[int], keep: Path | None) -> dict[str, Any]:
             "configurations": len(FAULTS), "wrong": wrong}  # fmt: skip
 
 
-def judged_scalings(seeds: list[int], keep: Path | None) -> dict[str, Any]:
+def judged_scalings(seeds: list[int], keep: Path | None, kept: bool = False) -> dict[str, Any]:
     """Run one fault of each kind, and its twin, under every scaling, against the plain run."""
     first = {fault.kind: fault for fault in reversed(FAULTS)}
     changed, count = [], 0
@@ -107,17 +113,21 @@ def judged_scalings(seeds: list[int], keep: Path | None) -> dict[str, Any]:
             def plain(fault: Any = fault, faulty: bool = faulty) -> Loop:
                 return fault.build(seeds[0], faulty)
 
+            if kept and not is_kept(keep, base):
+                continue
             before = gr.diagnose(watched(keep, base, plain))
             for scaling, how in SCALED.items():
                 name = f"{base} {scaling}"
+                if kept and not is_kept(keep, name):
+                    continue
                 after = gr.diagnose(watched(keep, name, lambda h=how, p=plain: h(p())))
                 same = alarms(before)[:1] == alarms(after)[:1]
                 count += 1
                 if not same:
                     changed.append({"training": name, "plain": told(before), "scaled": told(after)})
                     print(f"  {name}: {told(before)} became {told(after)}", flush=True)
-    return {"runs": count, "unchanged": count - len(changed), "seed": seeds[0],
-            "scalings": list(SCALED), "changed": changed}  # fmt: skip
+    return {"runs": count, "of": 2 * len(first) * len(SCALED), "unchanged": count - len(changed),
+            "seed": seeds[0], "scalings": list(SCALED), "changed": changed}  # fmt: skip
 
 
 def grid(seed: int, keep: Path | None) -> Iterator[tuple[str, dict[float, History]]]:
@@ -193,6 +203,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[100, 101])
     parser.add_argument("--keep", type=Path)
+    parser.add_argument("--kept", action="store_true", help="of the scalings: train nothing more")
     options = parser.parse_args()
     warnings.simplefilter("ignore")  # of torch, about the order of schedulers and the like
     torch.set_num_threads(1)
@@ -202,7 +213,8 @@ def main() -> None:
     for part in options.parts:
         started = time.perf_counter()
         print(part, flush=True)
-        results[part] = JUDGES[part](options.seeds, options.keep)
+        how = {"kept": True} if part == "scalings" and options.kept else {}
+        results[part] = JUDGES[part](options.seeds, options.keep, **how)
         results[part]["seconds"] = round(time.perf_counter() - started, 1)
         results["torch"], results["machine"] = torch.__version__, platform.machine()
         results["cores"] = os.cpu_count()

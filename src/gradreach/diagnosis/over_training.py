@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from gradreach.diagnosis.absorption import absorbed
-from gradreach.diagnosis.course import Course, course
+from gradreach.diagnosis.course import course
+from gradreach.diagnosis.in_training import in_training
 from gradreach.diagnosis.order import ORDER, sort_key
 from gradreach.diagnosis.seen_in_samples import arose, seen_in_samples
 from gradreach.diagnosis.training_rule import TrainingRule
@@ -17,7 +17,7 @@ from gradreach.diagnosis.training_rules.learning_rate_too_low import LearningRat
 from gradreach.diagnosis.training_rules.nonfinite_training import NonfiniteTraining
 from gradreach.diagnosis.training_rules.oscillating_loss import OscillatingLoss
 from gradreach.diagnosis.training_rules.short_history import ShortHistory
-from gradreach.diagnosis.training_rules.stagnated_training import CUT_OFF, StagnatedTraining
+from gradreach.diagnosis.training_rules.stagnated_training import StagnatedTraining
 from gradreach.records import Finding, History
 
 __all__ = ["TRAINING_RULES", "findings_over_training"]
@@ -36,8 +36,6 @@ TRAINING_RULES: tuple[TrainingRule, ...] = (
 # What follows from a recurrence that expands, with any learning rate.
 OF_EXPLOSION = ("exploding-update", "learning-rate-too-high", "oscillating-loss")
 
-PROGRESS = 0.3  # docs/findings/vanishing-gradient.md
-
 
 def findings_over_training(
     history: History,
@@ -54,7 +52,7 @@ def findings_over_training(
     """
     needs_lag = history.needs_lag if needs_lag is None else needs_lag
     ran = course(history)
-    of_batches = [_in_training(found, ran, needs_lag) for found in seen_in_samples(history)]
+    of_batches = [in_training(found, ran, needs_lag) for found in seen_in_samples(history)]
     over_time = [found for rule in rules for found in rule(history, needs_lag=needs_lag)]
     by_code = {rule.code: rule for rule in rules}
 
@@ -88,24 +86,3 @@ def _batch_explains(cause: Finding, symptom: Finding) -> bool:
         return not arose(cause)
     made = symptom.numbers.get("because")
     return symptom.code in OF_EXPLOSION or made in ("divergence", "always by a large factor")
-
-
-def _in_training(finding: Finding, ran: Course, needs_lag: int | None) -> Finding:
-    """Return a batch's finding as it counts beside what the training has achieved.
-
-    A short reach does no harm to a task that is solved, and little to one of which the network
-    learned most while it let go of the past; nor does growth that arose so and is not yet large.
-    Only if the user said how far the task looks it stays what it was.
-    """
-    if (
-        finding.code not in (*CUT_OFF, "exploding-gradient")
-        or finding.severity != "warning"
-        or needs_lag is not None
-    ):
-        return finding
-    learned = arose(finding) and 1 - ran.left >= PROGRESS
-    solved = ran.solved and finding.code in CUT_OFF
-    if not ran.enough or ran.broken is not None or not (solved or learned):
-        return finding
-    why = "the task is solved with it" if solved else "it arose while the loss fell"
-    return replace(finding, severity="note", cause=f"{finding.cause}; {why}")

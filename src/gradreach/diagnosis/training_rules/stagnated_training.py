@@ -8,6 +8,7 @@ import numpy as np
 
 from gradreach.diagnosis.course import Course, course, step_of
 from gradreach.diagnosis.finite import mean
+from gradreach.diagnosis.in_training import CUT_OFF, in_training
 from gradreach.diagnosis.probed_steps import LEAST_PROBES, probed_steps
 from gradreach.diagnosis.seen_in_samples import arose, seen_in_samples
 from gradreach.diagnosis.training_rules.learning_rate_too_high import LearningRateTooHigh
@@ -16,11 +17,7 @@ from gradreach.diagnosis.wording import counted, percent, plain
 from gradreach.records import Finding, History
 from gradreach.records.finding import Severity
 
-__all__ = ["CUT_OFF", "StagnatedTraining"]
-
-# What keeps the gradient from the past.
-CUT_OFF = ("truncated-gradient", "reads-padding", "saturated-units", "closed-gate",
-           "vanishing-gradient")  # fmt: skip
+__all__ = ["StagnatedTraining"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +25,6 @@ class StagnatedTraining:
     """A loss that stands still, said with the one reason out of five that the record shows.
 
     Args:
-        progress: Share of the loss gone by which a network that has since lost its reach has
-            shown that it does without.
         contrary: Mean cosine of consecutive gradients from which on batches contradict each
             other, where learned: each step takes at least this part off the loss of its own batch.
         noise: Mean cosine of consecutive gradients below which batches agree on no direction.
@@ -38,7 +33,6 @@ class StagnatedTraining:
     """
 
     code: str = "stagnated-training"
-    progress: float = 0.3
     contrary: float = -0.5
     learned: float = 0.1
     noise: float = 0.3
@@ -64,7 +58,8 @@ class StagnatedTraining:
         blown = any(found.code == "exploding-gradient" and not arose(found) for found in seen)
         if ran.solved and not blown:
             return "solved", f"the task is solved: {percent(max(ran.left, 0.0))} of it is left", []
-        codes = {finding.code: finding for finding in seen if finding.severity != "note"}
+        counted_in = [in_training(finding, ran, needs_lag) for finding in seen]
+        codes = {found.code: found for found in counted_in if found.severity != "note"}
         probed = probed_steps(history)
         if "dead-units" in codes:
             return "dead-units", f"units are dead: {codes['dead-units'].cause}", ["dead-units"]
@@ -82,8 +77,7 @@ class StagnatedTraining:
                 "over-large updates undo each other: the weights moved "
                 f"{_way_over_distance(history, ran):.2g} times as far as they got"
             ), []  # fmt: skip
-        cut = [code for code in CUT_OFF
-               if code in codes and not self._does_without(ran, codes[code])]  # fmt: skip
+        cut = [code for code in CUT_OFF if code in codes]
         if cut:
             return "nothing-reaches-the-past", (
                 f"nothing reaches the past: {codes[cut[0]].cause}"
@@ -101,10 +95,6 @@ class StagnatedTraining:
                 f"agree on no direction (mean cosine {agree:.2g})"
             ), []  # fmt: skip
         return "unexplained", "none of the causes looked for was found", []
-
-    def _does_without(self, ran: Course, finding: Finding) -> bool:
-        """Whether the network lost the reach while it learned most of what there was."""
-        return arose(finding) and 1 - ran.left >= self.progress
 
     def _found(
         self, history: History, ran: Course, because: str, why: str, causes: list[str],

@@ -67,6 +67,13 @@ def test_norm_clip_is_seen_with_its_threshold_and_norm(call: Callable[[list[Tens
     assert all(torch.equal(w.grad, t.grad) for w, t in zip(own, twin, strict=True))  # type: ignore[arg-type]
 
 
+def test_call_for_the_norm_alone_is_no_clip() -> None:
+    with seeing() as clips:
+        clip_grad_norm_(weights(3.0, 4.0), float("inf"))
+
+        assert clips.taken().calls == 0
+
+
 def test_single_tensor_is_seen() -> None:
     (own,) = weights(3.0)
 

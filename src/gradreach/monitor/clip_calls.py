@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -182,6 +183,8 @@ class ClipCalls:
         self._note("value", local["clip_value"], _largest(gradients), gradients)
 
     def _note(self, kind: str, threshold: Any, seen: Any, gradients: list[Tensor]) -> None:
+        if math.isinf(float(threshold)):
+            return  # asks for the norm alone, as Hugging Face's Trainer does with clipping off
         scaled = bool(gradients) and self.scaled is not None and self.scaled(gradients)
         # A copy: the caller is given this very tensor, and may change it.
         kept = seen.detach().clone() if isinstance(seen, Tensor) else None

@@ -153,7 +153,7 @@ class RowCode:
     """The numbers of a row as text: base64 of little-endian binary64, in the columns' order.
 
     Decimal digits that give back the same bits cost ten times the time to write, eight times
-    to read, and more room (docs/decisions/0008-journal.md); NaN and the infinities need no
+    to read, and more room (docs/decisions/0010-journal.md); NaN and the infinities need no
     tags like this.
 
     Args:

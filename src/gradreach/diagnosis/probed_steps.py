@@ -9,7 +9,14 @@ import numpy as np
 from gradreach.diagnosis.finite import median
 from gradreach.records import History, LineProbe
 
-__all__ = ["LEAST_PROBES", "ProbedSteps", "falls_short", "overshoots", "probed_steps"]
+__all__ = [
+    "LEAST_PROBES",
+    "ProbedSteps",
+    "falls_short",
+    "overshoots",
+    "probed_steps",
+    "unverified",
+]
 
 LEAST_PROBES = 3  # the least of which more than half can differ from one odd batch
 
@@ -78,6 +85,19 @@ def probed_steps(history: History) -> ProbedSteps:
         gain=median(np.array([_gain(probe) for probe in late])),
         fall=median(np.array([_fall(probe) for probe in late])),
     )
+
+
+def unverified(history: History) -> str:
+    """Say why a verdict on the learning rate has not been verified.
+
+    Example:
+        >>> unverified(History(rows={}))
+        'unverified: no loss along an update was recorded'
+    """
+    count = probed_steps(history).count
+    if not count:
+        return "unverified: no loss along an update was recorded"
+    return f"unverified: {count} losses along updates were recorded, {LEAST_PROBES} are needed"
 
 
 def overshoots(probe: LineProbe) -> bool:

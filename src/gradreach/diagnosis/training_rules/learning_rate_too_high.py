@@ -8,7 +8,7 @@ import numpy as np
 
 from gradreach.diagnosis.course import Course, course, step_of
 from gradreach.diagnosis.finite import median
-from gradreach.diagnosis.probed_steps import LEAST_PROBES, ProbedSteps, probed_steps
+from gradreach.diagnosis.probed_steps import LEAST_PROBES, ProbedSteps, probed_steps, unverified
 from gradreach.diagnosis.seen_in_samples import arose
 from gradreach.diagnosis.wording import counted, percent, plain
 from gradreach.records import Finding, History
@@ -136,8 +136,8 @@ class LearningRateTooHigh:
             code=self.code,
             severity="note",
             cause=f"the update of step {step} was {moved:.2g} times as long as the weights, and "
-            f"the loss of the next batch {rise:.2g} times as high; {_outcome(ran)}; unverified: "
-            "no loss along an update was recorded",
+            f"the loss of the next batch {rise:.2g} times as high; {_outcome(ran)}; "
+            f"{unverified(history)}",
             numbers=_numbers(history, ran)
             | {"verified": False, "leap_at": step, "leap": moved, "rise": rise},
             counter_check="divide the learning rate by 10 and run as many steps from the same "

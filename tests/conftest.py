@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import random
 import signal
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 import hypothesis
@@ -67,6 +68,17 @@ def seeds() -> None:
     random.seed(SEED)
     np.random.seed(SEED % 2**32)
     torch.manual_seed(SEED)
+
+
+@pytest.fixture(autouse=True)
+def nothing_compiled() -> Iterator[None]:
+    """Leave no compiled code to the next test: while there is some, no update is probed."""
+    yield
+    frames = sys.modules.get("torch._dynamo.convert_frame")
+    if frames is not None and frames.input_codes.seen:
+        import torch
+
+        torch._dynamo.reset()
 
 
 @pytest.fixture

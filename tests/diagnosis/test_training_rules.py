@@ -7,7 +7,7 @@ import pytest
 from tests.diagnosis.histories_by_hand import found_in_batch, history_of, probe, sample
 
 import gradreach as gr
-from gradreach.records import Event, History
+from gradreach.records import Event, History, LayerSample, Sample
 
 FALLING = 0.99 ** np.arange(200)
 FLAT = np.ones(200)
@@ -377,3 +377,22 @@ def test_diagnosis_of_a_loaded_history_is_the_same():
                          probes=probes(too_long))  # fmt: skip
 
     assert gr.diagnose(History.from_dict(history.to_dict())) == gr.diagnose(history)
+
+
+def test_finding_of_a_model_that_was_trained_before_another_is_kept():
+    """Of the first model there are no samples late in the run."""
+    cut = gr.Finding(
+        code="vanishing-gradient", severity="warning", cause="", counter_check="", layer="a.l0"
+    )
+    layer = LayerSample(
+        kind="tanh", norms=np.ones(3), lag_profile=np.ones(3), reach=3, decay_per_step=1.0,
+        dead=0.0, saturated=0.0,
+    )  # fmt: skip
+    samples = [
+        Sample(step=n, number=n, reason="cadence", layers={name: layer}, findings=found)
+        for n, (name, found) in enumerate([("a.l0", (cut,))] * 4 + [("b.l0", ())] * 12)
+    ]
+
+    found = gr.diagnose(History(rows={}, samples=tuple(samples)))
+
+    assert [each.code for each in found if each.severity == "warning"] == ["vanishing-gradient"]

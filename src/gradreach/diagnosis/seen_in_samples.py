@@ -25,15 +25,18 @@ def seen_in_samples(history: History) -> list[Finding]:
     gradient that exploded before the first update, where the training came to nothing: the first
     steps it made may have killed the units or the gradient, and it does not show any more.
     """
-    late, ran = late_samples(history), course(history)
-    since = late[0].step if late else 0
-    until = late[-1].step if late else 0
+    ran = course(history)
+    late: dict[str | None, tuple[Sample, ...]] = {}
     told: dict[tuple[str, str | None], tuple[Finding, int]] = {}
     first: dict[tuple[str, str | None], int] = {}
     for sample in history.samples:
         for finding in sample.findings:
             first.setdefault(_key(finding), sample.step)
-            now = since <= sample.step <= until
+            layer = finding.layer
+            if layer not in late:
+                late[layer] = late_samples(history, layer)
+            own = late[layer]
+            now = bool(own) and own[0].step <= sample.step <= own[-1].step
             if now or _stays(finding, sample, ran):
                 known, times = told.get(_key(finding), (finding, 0))
                 # Of a NaN the first place tells, of all others how it is now.
@@ -42,19 +45,26 @@ def seen_in_samples(history: History) -> list[Finding]:
     kept: list[Finding] = []
     for key, (finding, times) in told.items():
         always = finding.code == "nonfinite-value" or not times
-        if always or times >= MOST * len(late):
-            kept.append(_with_time(finding, first[key], times, len(late), history.samples[0]))
+        of = len(late[finding.layer])
+        if always or times >= MOST * of:
+            kept.append(_with_time(finding, first[key], times, of, history.samples[0]))
     return kept
 
 
-def late_samples(history: History) -> tuple[Sample, ...]:
-    """Return the samples of the last half of the steps before the training broke, or the last."""
+def late_samples(history: History, layer: str | None = None) -> tuple[Sample, ...]:
+    """Return the samples of the last half of the steps before the training broke, or the last.
+
+    Args:
+        layer: Of those that have this layer, where some do: a script may train one model after
+            the other, and of the first there are no samples late in the run.
+    """
     if not history.samples:
         return ()
     ran = course(history)
     sound = [sample for sample in history.samples
              if ran.broken is None or sample.step <= ran.broken]  # fmt: skip
     sound = sound or [history.samples[0]]
+    sound = [sample for sample in sound if layer in sample.layers] or sound
     last = max(sample.step for sample in sound)
     return tuple(sample for sample in sound if 2 * sample.step >= last)
 

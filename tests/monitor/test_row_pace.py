@@ -43,3 +43,15 @@ def test_without_a_share_every_step_has_a_row() -> None:
     rows, _ = simulated(RowPace(None), 100, own=1e-5, row=1.0, idle=0.0)
 
     assert rows == 100
+
+
+def test_costly_first_step_without_a_row_does_not_make_rows_look_free():
+    """The step in which everything is met has no row yet, and costs more than any row."""
+    pace, spent, elapsed = RowPace(share=0.01), 0.0, 0.0
+    for step in range(60):
+        recorded = step > 0 and pace.due(step)
+        seconds = 0.02 if step == 0 else 0.001 if recorded else 0.0001
+        spent, elapsed = spent + seconds, elapsed + 0.01 + seconds
+        pace.stepped(recorded, spent, elapsed)
+
+    assert pace.stride >= 8  # a row of 0.9 ms, one of 9 steps, is 1 % of 10 ms a step

@@ -6,6 +6,7 @@ __all__ = ["RowPace"]
 
 CHECK = 8  # rows between two looks at what they cost
 FEW = 4  # one row of so many
+WARM_UP = 3  # steps at the start whose cost tells nothing: layers are met, memory is fetched
 MOST = 64  # however short the steps are, a row of so many stays: a record without rows says nothing
 
 
@@ -21,7 +22,7 @@ class RowPace:
 
     Example:
         >>> pace = RowPace(share=0.06)
-        >>> for row in range(1, 9):
+        >>> for row in range(1, 12):
         ...     pace.stepped(True, spent=0.001 * row, elapsed=0.011 * row)
         >>> pace.stride, [step for step in range(10) if pace.due(step)]
         (2, [0, 1, 4, 5, 8, 9])
@@ -30,6 +31,7 @@ class RowPace:
     def __init__(self, share: float | None, dense: int = 0) -> None:
         self.share, self.dense, self.stride = share, dense, 1
         self._also = -1
+        self._warm = 0
         self._spent = self._elapsed = 0.0
         self._own, self._steps = 0.0, 0  # the user's seconds, and in how many steps
         self._idle: float | None = None  # seconds of ours in a step without a row
@@ -54,6 +56,9 @@ class RowPace:
         """
         seconds, wall = spent - self._spent, elapsed - self._elapsed
         self._spent, self._elapsed = spent, elapsed
+        self._warm += 1
+        if self._warm <= WARM_UP:
+            return
         self._own, self._steps = self._own + wall - seconds, self._steps + 1
         self._seconds[recorded] += seconds
         self._count[recorded] += 1
@@ -62,9 +67,12 @@ class RowPace:
 
     def _choose(self, share: float) -> None:
         """Choose the stride at which what a row takes fits; what every step takes is not its."""
-        if self._count[False]:
+        each = self._seconds[True] / self._count[True]
+        if self._count[False] > 1:
             self._idle = self._seconds[False] / self._count[False]
-        cost = max(self._seconds[True] / self._count[True] - (self._idle or 0.0), 0.0)
+        if self._idle is not None and self._idle >= each:
+            self._idle = None  # a hitch of the machine, or of long ago: look again
+        cost = each - (self._idle or 0.0)
         wanted = cost / max(share * self._own / self._steps, 1e-9)
         self.stride = 1
         # Until there was a step without a row, its cost is not known: a few show it.

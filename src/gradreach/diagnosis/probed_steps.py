@@ -13,6 +13,7 @@ __all__ = [
     "LEAST_PROBES",
     "ProbedSteps",
     "falls_short",
+    "other_rate",
     "overshoots",
     "probed_steps",
     "unverified",
@@ -98,6 +99,20 @@ def unverified(history: History) -> str:
     if not count:
         return "unverified: no loss along an update was recorded"
     return f"unverified: {count} losses along updates were recorded, {LEAST_PROBES} are needed"
+
+
+def other_rate(change: str) -> str:
+    """Return the experiment that would refute a verdict on the learning rate.
+
+    Example:
+        >>> other_rate("divide")
+        'divide the learning rate by 10 and run as many steps from the same start: if the loss \
+ends no lower, the finding is wrong'
+    """
+    return (
+        f"{change} the learning rate by 10 and run as many steps from the same start: if the loss "
+        "ends no lower, the finding is wrong"
+    )
 
 
 def overshoots(probe: LineProbe) -> bool:

@@ -13,7 +13,7 @@ from gradreach.flow.sources.arrival import Arrival
 from gradreach.flow.sources.inputs import SequenceInputs, found_in
 from gradreach.monitor.guard import Guard
 from gradreach.monitor.names import LiveNames, transformed
-from gradreach.records import BlindSpot, LayerFlow
+from gradreach.records import LayerFlow
 
 __all__ = ["InputWatch"]
 
@@ -37,7 +37,6 @@ class InputWatch(SequenceInputs):
         self._roots: set[nn.Module] = set()
         self._arrivals: list[Arrival] = []
         self.flows: dict[str, LayerFlow] = {}
-        self.spots: list[BlindSpot] = []
         self._names.clear()
         self._meet()
 
@@ -58,7 +57,8 @@ class InputWatch(SequenceInputs):
             return
         loss = torch.stack([part.reshape(()) for part in parts]).sum()
         if loss.requires_grad:
-            self.flows, self.spots = input_flows(self, loss, lag_probes, 0)
+            self.flows, blind = input_flows(self, loss, lag_probes, 0)
+            self.blind[:] = blind
             self._arrivals = [Arrival(call.result, self._on_reached) for call in self.calls]
 
     def release(self) -> None:
@@ -76,28 +76,26 @@ class InputWatch(SequenceInputs):
                     self._names.setdefault(module, self._live.of_another(module, name, root))
 
     def _before(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        found: list[tuple[Any, ...] | None] = [None]
-
-        def look() -> None:
+        def cut() -> tuple[Any, ...] | None:
             if module not in self._names and len(self._roots) < len(self._live.roots):
                 self._meet()
-            found[0] = SequenceInputs._before(self, module, args)
+            return SequenceInputs._before(self, module, args)
 
+        found: tuple[Any, ...] | None = self._guarded(cut)
+        return found
+
+    # Where the watch ends within the hooks of a call, torch leaves the keywords out for the rest.
+    def _after(self, module: nn.Module, args: tuple[Any, ...], *rest: Any) -> Any:
+        if not self._handles:
+            return None
+        return self._guarded(lambda: SequenceInputs._after(self, module, args, *rest))
+
+    def _guarded(self, work: Callable[[], Any]) -> Any:
+        """Return what a hook of ours answers; ``None``, which changes nothing, where it fails."""
+        answers: list[Any] = []
         if not transformed():
-            self._guard(look)
-        return found[0]
-
-    def _after(
-        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
-    ) -> Any:
-        found: list[Any] = [None]
-
-        def look() -> None:
-            found[0] = SequenceInputs._after(self, module, args, kwargs, output)
-
-        if not transformed():
-            self._guard(look)
-        return found[0]
+            self._guard(lambda: answers.append(work()))
+        return answers[0] if answers else None
 
 
 def _is_number(value: Any) -> bool:

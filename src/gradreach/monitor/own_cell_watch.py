@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
 from torch import Tensor, nn
 
 from gradreach.flow.own_cell_flows import own_cell_flows
+from gradreach.flow.sources.arrival import Arrival
 from gradreach.flow.sources.own_calls import OwnCall
 from gradreach.flow.sources.own_cells import OwnCells, candidates
 from gradreach.flow.untouched import untouched
@@ -48,20 +49,22 @@ class OwnCellWatch(OwnCells):
         if not self._handles:
             return
         super().choose()
-        for calls in self.calls.values():
-            for call in calls:
-                for arrival in call.arrivals.values():
-                    arrival.first = self._on_reached
+        for arrival in self._arrivals():
+            arrival.first = self._on_reached
 
     def release(self) -> None:
         """Remove the hooks; a graph that the user keeps is not to call us."""
         self.close()
-        for calls in self.calls.values():
-            for call in calls:
-                for arrival in call.arrivals.values():
-                    arrival.first = None
+        for arrival in self._arrivals():
+            arrival.first = None
         self._seen.clear()
         self._tails.clear()
+
+    def _arrivals(self) -> Iterator[Arrival]:
+        """Yield what receives the gradient of each output of the chosen cells."""
+        for calls in self.calls.values():
+            for call in calls:
+                yield from call.arrivals.values()
 
     def _meet(self) -> None:
         for root in self._live.roots:
@@ -82,7 +85,8 @@ class OwnCellWatch(OwnCells):
 
     # Where the watch ends within the hooks of a call, torch leaves the keywords out for the rest.
     def _after(self, module: nn.Module, args: tuple[Any, ...], *rest: Any) -> None:
-        self._guard(self._leave_call, module, args, *rest)
+        if self._handles:
+            self._guard(self._leave_call, module, args, *rest)
 
     def _leave_call(self, module: nn.Module, *rest: Any) -> None:
         if transformed():

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
-from torch.utils.hooks import RemovableHandle
 
 from gradreach.flow.sources.calls import FusedCall, RecordedCall
 from gradreach.flow.sources.recorder import Recorder
@@ -34,11 +33,6 @@ class ScriptRecorder(Recorder):
         super().__init__(names)
         self._guard = guard
         self._bytes, self._limit = 0, KEPT_BYTES
-
-    @property
-    def handles(self) -> list[RemovableHandle]:
-        """Its hooks."""
-        return self._handles
 
     def __enter__(self) -> ScriptRecorder:
         hooks = torch.nn.modules.module

@@ -8,10 +8,17 @@ import numpy as np
 
 from gradreach.diagnosis.course import Course, course, step_of
 from gradreach.diagnosis.finite import median
-from gradreach.diagnosis.probed_steps import LEAST_PROBES, ProbedSteps, probed_steps, unverified
+from gradreach.diagnosis.probed_steps import (
+    LEAST_PROBES,
+    ProbedSteps,
+    other_rate,
+    probed_steps,
+    unverified,
+)
 from gradreach.diagnosis.seen_in_samples import arose
 from gradreach.diagnosis.wording import counted, percent, plain
 from gradreach.records import Finding, History
+from gradreach.records.finding import Severity
 
 __all__ = ["LearningRateTooHigh"]
 
@@ -99,51 +106,56 @@ class LearningRateTooHigh:
         return None
 
     def _found(self, history: History, ran: Course, probed: ProbedSteps) -> Finding:
-        share = probed.over / probed.count
         least = "a hundredth or less" if probed.best < 0.1 else f"{probed.best:.2g} times it"
-        return Finding(
-            code=self.code,
-            severity="error" if ran.diverged else "warning",
-            cause=f"{counted(probed.over, 'update')} of {probed.count} looked at raised the loss "
+        return self._finding(
+            "error" if ran.diverged else "warning",
+            f"{counted(probed.over, 'update')} of {probed.count} looked at raised the loss "
             f"of their own batch, where {least} would have lowered it; {_outcome(ran)}",
-            numbers=_numbers(history, ran) | {
+            _numbers(history, ran) | {
                 "verified": True, "probes": probed.count, "overshot": probed.over,
-                "share": share, "early_overshot": probed.early_over,
+                "share": probed.over / probed.count, "early_overshot": probed.early_over,
                 "late_overshot": probed.late_over, "best_scale": plain(probed.best)},
-            counter_check="divide the learning rate by 10 and run as many steps from the same "
-            "start: if the loss ends no lower, the finding is wrong",
-            remedies=("learning_rate", "clipping"),
         )  # fmt: skip
 
     def _leapt(self, history: History, ran: Course, leap: tuple[int, float, float]) -> Finding:
-        step, moved, rise = leap
-        return Finding(
-            code=self.code,
-            severity="error" if ran.diverged else "warning",
-            cause=f"the update of step {step} was {moved:.2g} times as long as the weights, and "
-            f"the loss of the next batch {rise:.2g} times as high; {_outcome(ran)}",
-            numbers=_numbers(history, ran) | {
-                "verified": True, "leap_at": step, "leap": moved, "rise": rise,
-                "early_overshot": 1, "share": None},
-            counter_check="divide the learning rate by 10 and run as many steps from the same "
-            "start: if the loss ends no lower, the finding is wrong",
-            remedies=("learning_rate", "clipping"),
-        )  # fmt: skip
+        return self._finding(
+            "error" if ran.diverged else "warning",
+            f"{_leap_in_words(leap)}; {_outcome(ran)}",
+            _leap_numbers(history, ran, leap)
+            | {"verified": True, "early_overshot": 1, "share": None},
+        )
 
     def _unverified(self, history: History, ran: Course, leap: tuple[int, float, float]) -> Finding:
-        step, moved, rise = leap
+        return self._finding(
+            "note",
+            f"{_leap_in_words(leap)}; {_outcome(ran)}; {unverified(history)}",
+            _leap_numbers(history, ran, leap) | {"verified": False},
+        )
+
+    def _finding(self, severity: Severity, cause: str, numbers: dict[str, object]) -> Finding:
         return Finding(
             code=self.code,
-            severity="note",
-            cause=f"the update of step {step} was {moved:.2g} times as long as the weights, and "
-            f"the loss of the next batch {rise:.2g} times as high; {_outcome(ran)}; "
-            f"{unverified(history)}",
-            numbers=_numbers(history, ran)
-            | {"verified": False, "leap_at": step, "leap": moved, "rise": rise},
-            counter_check="divide the learning rate by 10 and run as many steps from the same "
-            "start: if the loss ends no lower, the finding is wrong",
+            severity=severity,
+            cause=cause,
+            numbers=numbers,
+            counter_check=other_rate("divide"),
             remedies=("learning_rate", "clipping"),
         )
+
+
+def _leap_in_words(leap: tuple[int, float, float]) -> str:
+    step, moved, rise = leap
+    return (
+        f"the update of step {step} was {moved:.2g} times as long as the weights, and "
+        f"the loss of the next batch {rise:.2g} times as high"
+    )
+
+
+def _leap_numbers(
+    history: History, ran: Course, leap: tuple[int, float, float]
+) -> dict[str, object]:
+    step, moved, rise = leap
+    return _numbers(history, ran) | {"leap_at": step, "leap": moved, "rise": rise}
 
 
 def _outcome(ran: Course) -> str:

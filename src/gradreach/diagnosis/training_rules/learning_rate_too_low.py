@@ -8,7 +8,13 @@ import numpy as np
 
 from gradreach.diagnosis.course import FLAT, Course, course
 from gradreach.diagnosis.finite import mean, median
-from gradreach.diagnosis.probed_steps import LEAST_PROBES, ProbedSteps, probed_steps, unverified
+from gradreach.diagnosis.probed_steps import (
+    LEAST_PROBES,
+    ProbedSteps,
+    other_rate,
+    probed_steps,
+    unverified,
+)
 from gradreach.diagnosis.training_rules.oscillating_loss import OscillatingLoss
 from gradreach.diagnosis.wording import counted, percent, plain
 from gradreach.records import Finding, History
@@ -84,8 +90,7 @@ class LearningRateTooLow:
                 "verified": True, "probes": probed.count, "late_probes": probed.late,
                 "fell_short": probed.short, "best_scale": plain(probed.late_best),
                 "gain": plain(probed.gain)},
-            counter_check="multiply the learning rate by 10 and run as many steps from the same "
-            "start: if the loss ends no lower, the finding is wrong",
+            counter_check=other_rate("multiply"),
             remedies=("learning_rate",),
         )  # fmt: skip
 
@@ -96,8 +101,7 @@ class LearningRateTooLow:
             cause=f"an update moves the weights by {moved:.1g} of their size, always the same "
             f"way; {_all_steps(ran)}; {unverified(history)}",
             numbers=_numbers(history, ran) | {"verified": False},
-            counter_check="multiply the learning rate by 10 and run as many steps from the same "
-            "start: if the loss ends no lower, the finding is wrong",
+            counter_check=other_rate("multiply"),
             remedies=("learning_rate",),
         )
 

@@ -18,6 +18,11 @@ class HeldHooks:
     def __init__(self) -> None:
         self._handles: list[RemovableHandle] = []
 
+    @property
+    def handles(self) -> list[RemovableHandle]:
+        """Its hooks."""
+        return self._handles
+
     def __exit__(
         self,
         kind: type[BaseException] | None,

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from gradreach.flow.sources.hooks import HeldHooks
 from gradreach.records import BlindSpot
@@ -100,11 +99,6 @@ class SequenceInputs(HeldHooks):
             hooks.register_module_forward_pre_hook(self._before),  # type: ignore[arg-type]
             hooks.register_module_forward_hook(self._after, with_kwargs=True, always_call=True),
         ]
-
-    @property
-    def handles(self) -> list[RemovableHandle]:
-        """Its hooks."""
-        return self._handles
 
     def not_called(self) -> list[BlindSpot]:
         """Return the modules that were named and left no call."""

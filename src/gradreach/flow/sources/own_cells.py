@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from gradreach.errors import NotMeasurableError
 from gradreach.flow.sources.hooks import HeldHooks
@@ -63,11 +62,6 @@ class OwnCells(HeldHooks):
             hooks.register_module_forward_pre_hook(self._before),
             hooks.register_module_forward_hook(self._after, with_kwargs=True),
         ]
-
-    @property
-    def handles(self) -> list[RemovableHandle]:
-        """Its hooks."""
-        return self._handles
 
     @property
     def parameters(self) -> list[nn.Parameter]:

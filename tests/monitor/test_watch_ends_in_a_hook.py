@@ -29,9 +29,10 @@ def test_hook_called_after_the_end_leaves_the_call_alone(make: Make) -> None:
 
     ending = nn.modules.module.register_module_forward_hook(end)
     try:
-        with watch:
-            assert torch.equal(model(x), expected)
+        watch.start()
+        assert torch.equal(model(x), expected)
     finally:
+        watch.close()
         ending.remove()
 
     assert guard.fault is None

@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # the same names for mypy and editors; a test keeps the two l
     from gradreach.records import LayerFlow as LayerFlow
     from gradreach.records.history import History as History
     from gradreach.runs.csv_log import CsvLog as CsvLog
+    from gradreach.training.loop import Training as Training
 
 __version__ = "0.1.0"  # the one place: the build reads it from this line
 
@@ -46,6 +47,7 @@ _EXPORTS = {
     "MissingExtraError": "gradreach.errors",
     "NonFiniteGradientError": "gradreach.errors",
     "NotMeasurableError": "gradreach.errors",
+    "Training": "gradreach.training.loop",
     "Watch": "gradreach.monitor.watch",
     "as_logger": "gradreach.monitor.loggers",
     "diagnose": "gradreach.diagnosis.diagnose",

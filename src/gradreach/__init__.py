@@ -26,9 +26,11 @@ if TYPE_CHECKING:  # the same names for mypy and editors; a test keeps the two l
     from gradreach.monitor.loggers import as_logger as as_logger
     from gradreach.monitor.watch import Watch as Watch
     from gradreach.monitor.watch import watch as watch
+    from gradreach.records import Comparison as Comparison
     from gradreach.records import Finding as Finding
     from gradreach.records import GradientFlow as GradientFlow
     from gradreach.records import LayerFlow as LayerFlow
+    from gradreach.records import Trial as Trial
     from gradreach.records.history import History as History
     from gradreach.runs.csv_log import CsvLog as CsvLog
     from gradreach.training.loop import Training as Training
@@ -38,6 +40,7 @@ __version__ = "0.1.0"  # the one place: the build reads it from this line
 # Public name -> the module that defines it. A name whose value is `gradreach.<name>` is that
 # sub-package itself.
 _EXPORTS = {
+    "Comparison": "gradreach.records",
     "CsvLog": "gradreach.runs.csv_log",
     "Finding": "gradreach.records",
     "GradientFlow": "gradreach.records",
@@ -48,6 +51,7 @@ _EXPORTS = {
     "NonFiniteGradientError": "gradreach.errors",
     "NotMeasurableError": "gradreach.errors",
     "Training": "gradreach.training.loop",
+    "Trial": "gradreach.records",
     "Watch": "gradreach.monitor.watch",
     "as_logger": "gradreach.monitor.loggers",
     "diagnose": "gradreach.diagnosis.diagnose",

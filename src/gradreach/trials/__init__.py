@@ -1,0 +1,1 @@
+"""Control and remedies over seeds: planned, run in fresh processes, compared."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the same names for mypy and editors; a test keeps the two lists in step
     from gradreach import nn as nn
+    from gradreach import treatments as treatments
     from gradreach.diagnosis.diagnose import diagnose as diagnose
     from gradreach.errors import GradreachError as GradreachError
     from gradreach.errors import MissingExtraError as MissingExtraError
@@ -57,6 +58,7 @@ _EXPORTS = {
     "diagnose": "gradreach.diagnosis.diagnose",
     "measure": "gradreach.flow.measure",
     "nn": "gradreach.nn",
+    "treatments": "gradreach.treatments",
     "watch": "gradreach.monitor.watch",
 }
 

@@ -1,0 +1,118 @@
+"""Passes the constructors of torch's recurrent classes through the treatments."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from types import FrameType
+from typing import Any
+
+from gradreach.treatments.attributes import Attributes
+from gradreach.treatments.layer_call import TORCH_CLASSES, LayerCall
+from gradreach.treatments.sites import Site, caller, site_at
+
+__all__ = ["LayerPatch"]
+
+# Layers that gradreach itself builds to measure or convert others are none of the user's.
+MACHINERY = tuple(
+    f"gradreach.{part}." for part in ("nn", "flow", "kernels", "monitor", "treatments.layer_call")
+)
+
+
+class LayerPatch:
+    """The constructors of the six classes, while started.
+
+    The class of the fresh instance is changed and the other class's constructor run on it, so
+    that ``from torch.nn import RNN``, done before or after, ``isinstance`` and the random numbers
+    drawn are all as if the user had written the other class.
+    """
+
+    def __init__(self, note: Callable[[Site], None]) -> None:
+        self.note = note
+        self.rewrites: list[Callable[[LayerCall], LayerCall | None]] = []
+        self._attributes = Attributes()
+
+    def start(self) -> None:
+        """Put the constructors in place."""
+        for torch_class in TORCH_CLASSES:
+            own = torch_class.__init__  # type: ignore[misc]
+            self._attributes.put(torch_class, "__init__", self._constructor(torch_class, own))
+
+    def stop(self) -> None:
+        """Put torch's back."""
+        self._attributes.restore()
+
+    def _constructor(self, torch_class: type, own: Callable[..., None]) -> Callable[..., None]:
+        @wraps(own)
+        def constructor(module: Any, *args: Any, **kwargs: Any) -> None:
+            frame = sys._getframe(1)
+            if _is_machinery(frame):
+                own(module, *args, **kwargs)
+                return
+            left = _why_left(module, torch_class)
+            call = None if left else self._rewritten(torch_class, args, kwargs)
+            self._noted(module, torch_class, args, kwargs, left)
+            if call is None:
+                own(module, *args, **kwargs)
+            else:
+                call.build(module)
+
+        return constructor
+
+    def _rewritten(
+        self, torch_class: type, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> LayerCall | None:
+        """Return the call as the treatments leave it; ``None`` where they leave it alone."""
+        try:
+            call = given = LayerCall.of(torch_class, args, kwargs)
+        except TypeError:
+            return None  # torch says what is wrong with it, in its own words
+        for rewrite in self.rewrites:
+            call = rewrite(call) or call
+        return None if call == given else call
+
+    def _noted(
+        self, module: Any, torch_class: type, args: Any, kwargs: dict[str, Any], left: str
+    ) -> None:
+        try:
+            numbers = _plain(LayerCall.of(torch_class, args, kwargs).arguments)
+        except TypeError:
+            return
+        frame = caller(2)
+        while frame is not None and _builds(frame, module):
+            frame = frame.f_back  # a subclass's own constructor: the place is where it is called
+        numbers["class"] = _name_of(type(module))
+        name = f"torch.nn.{torch_class.__name__}"
+        self.note(site_at(frame, "layer", name, left=left, numbers=numbers))
+
+
+def _why_left(module: Any, torch_class: type) -> str:
+    """Say why no treatment touches this instance; ``""`` where one may."""
+    if type(module) is torch_class:
+        return ""
+    if type(module).__module__.startswith("gradreach."):
+        return f"{_name_of(type(module))} has the remedies built in: change its own arguments"
+    return f"of class {_name_of(type(module))}, whose own code would be lost"
+
+
+def _is_machinery(frame: FrameType) -> bool:
+    return f"{frame.f_globals.get('__name__', '')}.".startswith(MACHINERY)
+
+
+def _builds(frame: FrameType, module: Any) -> bool:
+    code = frame.f_code
+    first = code.co_varnames[0] if code.co_argcount else ""
+    return code.co_name == "__init__" and frame.f_locals.get(first) is module
+
+
+def _name_of(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _plain(arguments: Any) -> dict[str, Any]:
+    """Return the arguments as plain data."""
+    return {
+        name: value if isinstance(value, int | float | str | bool | None) else str(value)
+        for name, value in arguments.items()
+    }

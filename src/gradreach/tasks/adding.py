@@ -38,8 +38,8 @@ class Adding:
     Example:
         >>> task = Adding(steps=6)
         >>> inputs, targets = task.batch(1, seed=0)
-        >>> inputs[0, :, 1], (inputs[0, :, 0] * inputs[0, :, 1]).sum() == targets[0, 0]
-        (array([0., 0., 1., 0., 1., 0.], dtype=float32), np.True_)
+        >>> inputs[0, :, 1], bool(targets[0, 0] == inputs[0, 0, 0] + inputs[0, 3, 0])
+        (array([1., 0., 0., 1., 0., 0.], dtype=float32), True)
         >>> round(task.baseline, 4), task.criterion
         (0.1667, {'mse': 0.0016666666666666666})
     """

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from gradreach.tasks.scores import error_rate
+from gradreach.tasks.task import Seed, seeded
 
 __all__ = ["FIRST_BIT_SEQUENCES", "FirstBit"]
 
@@ -52,10 +56,18 @@ class FirstBit:
 
     steps: int = 3
 
-    name = "first_bit"
-    baseline_accuracy = 0.5
+    name: ClassVar[str] = "first_bit"
+    variant: ClassVar[str] = "Bengio 1994's latch with clean bits, random bits after the first"
+    input_size: ClassVar[int] = 1
+    symbols: ClassVar[bool] = False
+    output_size: ClassVar[int] = 2
+    classes: ClassVar[bool] = True
+    metric: ClassVar[str] = "error_rate"
+    baseline: ClassVar[float] = 0.5
+    criterion: ClassVar[dict[str, float]] = {"error_rate": 0.01}
+    baseline_accuracy: ClassVar[float] = 0.5
     """Share of right answers without any memory."""
-    chance_loss = math.log(2)
+    chance_loss: ClassVar[float] = math.log(2)
     """Binary cross-entropy, in nats, of the best answer without any memory."""
 
     def __post_init__(self) -> None:
@@ -66,7 +78,17 @@ class FirstBit:
                 f" got {steps!r}: pass the length of the sequences, such as steps=100"
             )
 
-    def batch(self, n: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    @property
+    def needs_lag(self) -> int:
+        """The first step decides the answer at the last."""
+        return self.steps - 1
+
+    @property
+    def first_answer(self) -> int:
+        """Only the last step is answered."""
+        return self.steps - 1
+
+    def batch(self, n: int, seed: Seed) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Generate ``n`` sequences; the same seed gives the same bits on every machine.
 
         Shape:
@@ -87,14 +109,9 @@ class FirstBit:
             >>> inputs.shape, bool((inputs[:, 0] == labels).all())
             ((64, 1000), True)
         """
-        if n < 1:
-            raise ValueError(
-                f"FirstBit.batch(): argument 'n' must be at least 1; got {n}: ask for one sequence"
-                " or more"
-            )
-        if seed < 0:
-            raise ValueError(
-                f"FirstBit.batch(): argument 'seed' must not be negative; got {seed}: use 0, 1, 2 …"
-            )
-        bits = np.random.default_rng(seed).integers(0, 2, size=(n, self.steps))
+        bits = seeded(self, n, seed).integers(0, 2, size=(n, self.steps))
         return bits.astype(np.float64), bits[:, 0].astype(np.int64)
+
+    def score(self, answers: NDArray[Any], targets: NDArray[Any]) -> dict[str, float]:
+        """Return the share of wrong labels, of answers ``(B, 2)``."""
+        return {"error_rate": error_rate(answers, targets)}

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Arrays", "Seed", "Task", "check_size", "seeded"]
+__all__ = [
+    "HELD_OUT_SEED",
+    "Arrays",
+    "Seed",
+    "Task",
+    "WithHeldOut",
+    "check_size",
+    "held_out",
+    "seeded",
+]
 
 Array = NDArray[Any]
 Arrays = tuple[Array, Array]
 """Inputs and targets of some sequences."""
 Seed = int | tuple[int, ...]
 """What NumPy's generators are seeded with; a pair such as ``(run, step)`` names one batch."""
+HELD_OUT_SEED = 999_983  # of what every run of a generated task is tested on; no run has it
 
 
 class Task(Protocol):
@@ -84,6 +94,28 @@ class Task(Protocol):
             answered. targets: as :meth:`batch` gives them.
         """
         ...
+
+
+@runtime_checkable
+class WithHeldOut(Protocol):
+    """A task on real data, part of which is kept out of training."""
+
+    def held_out(self, seed: Seed) -> Arrays:
+        """Return all of that part; ``seed`` is for what is random about it, if anything."""
+        ...
+
+
+def held_out(task: Task, n: int = 10_000) -> Arrays:
+    """Return what a task is tested on: its held-out data, or ``n`` sequences of a fixed seed.
+
+    Example:
+        >>> from gradreach.tasks.adding import Adding
+        >>> held_out(Adding(20))[0].shape
+        (10000, 20, 2)
+    """
+    if isinstance(task, WithHeldOut):
+        return task.held_out(HELD_OUT_SEED)
+    return task.batch(n, HELD_OUT_SEED)
 
 
 def seeded(task: Task, n: int, seed: Seed) -> np.random.Generator:

@@ -43,7 +43,7 @@ def run_trial(spec: TrialSpec) -> Trial:
     except Exception as error:  # noqa: BLE001  whatever it is, it is this trial's outcome
         return Trial(
             treatment=spec.label, seed=spec.seed, budget=spec.budget, outcome=outcome_of(error),
-            message=last_line_of(error), seconds=time.perf_counter() - begun,
+            message=last_line_of(error), seconds=time.perf_counter() - begun, meta=_meta(spec),
         )  # fmt: skip
     finite = math.isfinite(metric)
     return Trial(
@@ -54,7 +54,12 @@ def run_trial(spec: TrialSpec) -> Trial:
         metric=metric if finite else math.nan,
         seconds=time.perf_counter() - begun,
         message="" if finite else f"the metric is {metric}",
+        meta=_meta(spec),
     )
+
+
+def _meta(spec: TrialSpec) -> dict[str, Any]:
+    return {"threads": spec.threads, "timeout": spec.timeout, "memory": spec.memory}
 
 
 def seed_all(seed: int) -> None:

@@ -7,9 +7,9 @@ through here, and treatments change what passes. See docs/decisions/0012.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 
 from gradreach.treatments.backward_patch import BackwardPatch
@@ -19,7 +19,17 @@ from gradreach.treatments.layer_patch import LayerPatch
 from gradreach.treatments.optimizer_patch import OptimizerPatch
 from gradreach.treatments.sites import Site
 
-__all__ = ["Interception"]
+__all__ = ["Interception", "Patching"]
+
+
+class Patching(Protocol):
+    """Something of torch's that is replaced between two calls."""
+
+    def start(self) -> None:
+        """Put it in place."""
+
+    def stop(self) -> None:
+        """Put torch's back."""
 
 
 class Interception:
@@ -49,6 +59,7 @@ class Interception:
         self._optimizers = OptimizerPatch(self.note)
         self._backward = BackwardPatch(self.note)
         self._detach = DetachPatch(self.note)
+        self._others: list[Patching] = []
         self._running = False
 
     @property
@@ -63,6 +74,13 @@ class Interception:
         ``None`` to leave it. Subclasses of the user's own are never rewritten.
         """
         self._layers.rewrites.append(rewrite)
+
+    def on_built_layer(self, act: Callable[[nn.Module], None]) -> None:
+        """Call ``act`` with each recurrent layer or cell, right after it has been built.
+
+        Not with those of subclasses of the user's own.
+        """
+        self._layers.built.append(act)
 
     def on_optimizer(self, act: Callable[[Optimizer], None]) -> None:
         """Call ``act`` with each optimizer, right after torch has built it."""
@@ -90,6 +108,12 @@ class Interception:
         self._detach.acts.append(keep)
         self._start_late(self._detach)
 
+    def patching(self, patch: Patching) -> None:
+        """Start a treatment's own patch together with the others, and stop it first."""
+        self._others.append(patch)
+        if self._running:
+            patch.start()
+
     def note(self, site: Site) -> None:
         """Add a site, unless it is known; a reason why it was left replaces none."""
         key = (site.kind, site.what, *site.span)
@@ -101,7 +125,8 @@ class Interception:
         """Put everything in place."""
         if not self._running:
             self._running = True
-            for patch in (self._layers, self._optimizers):
+            every: list[Patching] = [self._layers, self._optimizers, *self._others]
+            for patch in every:
                 patch.start()
             self._start_late(self._backward)
             self._start_late(self._detach)
@@ -110,7 +135,8 @@ class Interception:
     def stop(self) -> None:
         """Leave torch as it was; layers and optimizers already built stay what they are."""
         self._running = False
-        for patch in (self._detach, self._backward, self._optimizers, self._layers):
+        theirs = (self._detach, self._backward, self._optimizers, self._layers)
+        for patch in (*reversed(self._others), *theirs):
             patch.stop()
 
     def __enter__(self) -> Self:

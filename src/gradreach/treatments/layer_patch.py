@@ -31,6 +31,7 @@ class LayerPatch:
     def __init__(self, note: Callable[[Site], None]) -> None:
         self.note = note
         self.rewrites: list[Callable[[LayerCall], LayerCall | None]] = []
+        self.built: list[Callable[[Any], None]] = []
         self._attributes = Attributes()
 
     def start(self) -> None:
@@ -57,6 +58,8 @@ class LayerPatch:
                 own(module, *args, **kwargs)
             else:
                 call.build(module)
+            for act in () if left else self.built:
+                act(module)
 
         return constructor
 

@@ -11,6 +11,7 @@ import torch
 from torch.optim.optimizer import Optimizer
 
 from gradreach.treatments.attributes import Attributes
+from gradreach.treatments.finished_gradient import take_factor_out
 from gradreach.treatments.sites import Site, caller, site_at
 
 __all__ = ["OptimizerPatch"]
@@ -108,7 +109,7 @@ class OptimizerPatch:
     def _act(self, optimizer: Optimizer) -> None:
         if not self.before:
             return
-        _unscale(optimizer)
+        take_factor_out(optimizer)
         for act in self.before:
             act(optimizer)
 
@@ -116,21 +117,6 @@ class OptimizerPatch:
         frame = caller(2)
         name = f"torch.optim.{type(optimizer).__name__}.step"
         self.note(site_at(frame, "step", name))
-
-
-def _unscale(optimizer: Any) -> None:
-    """Take a scaler's factor out of the gradients of a fused optimizer, which else does it itself.
-
-    The scaler of every other optimizer has done it before it calls ``step``.
-    """
-    scale = getattr(optimizer, "grad_scale", None)
-    if scale is None:
-        return
-    for group in optimizer.param_groups:
-        for weight in group["params"]:
-            if weight.grad is not None:
-                weight.grad.div_(scale.to(weight.grad.device))
-    optimizer.grad_scale = torch.ones_like(scale)
 
 
 def _builds(frame: FrameType, optimizer: Any) -> bool:

@@ -8,15 +8,20 @@ Example:
 
 from __future__ import annotations
 
+from gradreach.treatments.adaptive_clipping import PercentileClipping, UnitClipping
+from gradreach.treatments.clipping import NormClipping, ValueClipping
 from gradreach.treatments.combined import Combined
 from gradreach.treatments.edit import Edit
 from gradreach.treatments.facts import LayerFacts, OptimizerFacts, RunFacts
 from gradreach.treatments.families import ALL, treatment_from
 from gradreach.treatments.gating import Gating
 from gradreach.treatments.interception import Interception
+from gradreach.treatments.patch import Patch, patch_of
+from gradreach.treatments.percentile_clip import clip_grad_percentile_
 from gradreach.treatments.sites import Site
 from gradreach.treatments.treated import treat, treated
 from gradreach.treatments.treatment import Treatment, TreatmentError
+from gradreach.treatments.unit_wise_clip import clip_grad_units_
 
 __all__ = [
     "ALL",
@@ -25,11 +30,19 @@ __all__ = [
     "Gating",
     "Interception",
     "LayerFacts",
+    "NormClipping",
     "OptimizerFacts",
+    "Patch",
+    "PercentileClipping",
     "RunFacts",
     "Site",
     "Treatment",
     "TreatmentError",
+    "UnitClipping",
+    "ValueClipping",
+    "clip_grad_percentile_",
+    "clip_grad_units_",
+    "patch_of",
     "treat",
     "treated",
     "treatment_from",

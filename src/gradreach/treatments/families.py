@@ -6,6 +6,8 @@ import ast
 from collections.abc import Mapping
 from typing import Any
 
+from gradreach.treatments.adaptive_clipping import PercentileClipping, UnitClipping
+from gradreach.treatments.clipping import NormClipping, ValueClipping
 from gradreach.treatments.combined import Combined
 from gradreach.treatments.gating import Gating
 from gradreach.treatments.treatment import Treatment, TreatmentError
@@ -14,6 +16,7 @@ __all__ = ["ALL", "treatment_from"]
 
 ALL: dict[str, tuple[type[Treatment], ...]] = {
     "gating": (Gating,),
+    "clipping": (NormClipping, PercentileClipping, ValueClipping, UnitClipping),
 }
 """The concrete treatments of each family, the best known first."""
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from gradreach.kernels.extension import Extension
 from gradreach.kernels.time_axis import TimeAxis
 
-__all__ = ["LayerWeights", "Replay", "Replayable", "ReplayableCell", "Tape"]
+__all__ = ["LayerWeights", "Replay", "Replayable", "ReplayableCell", "SplitsState", "Tape"]
 
 
 @dataclass(frozen=True)
@@ -180,4 +180,13 @@ class ReplayableCell(Protocol):
         Args:
             weights: What :meth:`used_weights` gave right after the call.
         """
+        ...
+
+
+@runtime_checkable
+class SplitsState(Protocol):
+    """A module whose caller sees one state tensor, where its recurrence has two."""
+
+    def split_state(self, state: Any) -> tuple[Tensor, Tensor] | None:
+        """Return (h, c) of a state as it was given or returned; ``None`` for none."""
         ...

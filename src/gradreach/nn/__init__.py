@@ -12,7 +12,9 @@ from gradreach.nn.convert import convert
 from gradreach.nn.gru import GRU, GRUCell
 from gradreach.nn.initialization import initialize, set_forget_bias
 from gradreach.nn.lstm import LSTM, LSTMCell
+from gradreach.nn.one_state import OneStateLSTM, OneStateLSTMCell
 from gradreach.nn.rnn import RNN, RNNCell
+from gradreach.nn.state_with_cell import StateWithCell
 
 __all__ = [
     "GRU",
@@ -21,7 +23,10 @@ __all__ = [
     "EulerStep",
     "GRUCell",
     "LSTMCell",
+    "OneStateLSTM",
+    "OneStateLSTMCell",
     "RNNCell",
+    "StateWithCell",
     "convert",
     "initialize",
     "set_forget_bias",

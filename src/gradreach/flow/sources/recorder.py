@@ -19,7 +19,7 @@ from gradreach.flow.sources.calls import CellCall, FusedCall, RecordedCall, stat
 from gradreach.flow.sources.hooks import HeldHooks
 from gradreach.flow.sources.links import Tails
 from gradreach.flow.sources.place import Place
-from gradreach.kernels.tape import Replayable, ReplayableCell
+from gradreach.kernels.tape import Replayable, ReplayableCell, SplitsState
 
 __all__ = ["Recorder"]
 
@@ -104,8 +104,10 @@ class Recorder(HeldHooks):
     ) -> RecordedCall:
         inputs = args[0] if args else kwargs["input"]
         state = args[1] if len(args) > 1 else kwargs.get("hx")
-        entering = state_parts(state)
-        leaving = state_parts(output[1] if isinstance(module, nn.RNNBase) else output)
+        returned = output[1] if isinstance(module, nn.RNNBase) else output
+        if isinstance(module, SplitsState):
+            state, returned = module.split_state(state), module.split_state(returned)
+        entering, leaving = state_parts(state), state_parts(returned)
         sequence = _sequence(module, output)
         shared: dict[str, Any] = {
             "name": name,

@@ -8,6 +8,7 @@ Example:
 
 from __future__ import annotations
 
+from gradreach.treatments.activation import Activation
 from gradreach.treatments.adaptive_clipping import PercentileClipping, UnitClipping
 from gradreach.treatments.clipping import NormClipping, ValueClipping
 from gradreach.treatments.combined import Combined
@@ -15,27 +16,38 @@ from gradreach.treatments.edit import Edit
 from gradreach.treatments.facts import LayerFacts, OptimizerFacts, RunFacts
 from gradreach.treatments.families import ALL, treatment_from
 from gradreach.treatments.gating import Gating
+from gradreach.treatments.initialization import Chrono, ForgetBias, Initialization
 from gradreach.treatments.interception import Interception
 from gradreach.treatments.patch import Patch, patch_of
 from gradreach.treatments.percentile_clip import clip_grad_percentile_
+from gradreach.treatments.residual import Euler, LearnedResidual, Residual
 from gradreach.treatments.sites import Site
+from gradreach.treatments.skip import Skip
 from gradreach.treatments.treated import treat, treated
 from gradreach.treatments.treatment import Treatment, TreatmentError
 from gradreach.treatments.unit_wise_clip import clip_grad_units_
 
 __all__ = [
     "ALL",
+    "Activation",
+    "Chrono",
     "Combined",
     "Edit",
+    "Euler",
+    "ForgetBias",
     "Gating",
+    "Initialization",
     "Interception",
     "LayerFacts",
+    "LearnedResidual",
     "NormClipping",
     "OptimizerFacts",
     "Patch",
     "PercentileClipping",
+    "Residual",
     "RunFacts",
     "Site",
+    "Skip",
     "Treatment",
     "TreatmentError",
     "UnitClipping",

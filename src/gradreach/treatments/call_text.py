@@ -86,9 +86,9 @@ class CallText:
         name = f"{each.arg}=" if isinstance(each, ast.keyword) else ""
         return self._edit(*self.spans[place], name + code_of(value))
 
-    def added(self, values: Mapping[str, Any]) -> Edit:
+    def added(self, texts: Mapping[str, str]) -> Edit:
         """Return the edit that adds keyword arguments at the end."""
-        text = ", ".join(f"{name}={code_of(value)}" for name, value in values.items())
+        text = ", ".join(f"{name}={value}" for name, value in texts.items())
         text = f" {text}," if self.comma else f", {text}" if self.spans else text
         return Edit.insertion(self.file, *self.last, text)
 

@@ -73,13 +73,17 @@ class Combined(Treatment):
 
     def applies_to(self, finding: Finding, facts: RunFacts) -> bool:
         """Whether one of the parts is worth trying and none refuses."""
-        return self.refuses(facts) is None and any(
-            part.applies_to(finding, facts) for part in self.parts
-        )
+        named = any(part.family in finding.remedies for part in self.parts)
+        return named and self.refuses(facts) is None
 
     def refuses(self, facts: RunFacts) -> str | None:
-        """Return the first refusal among the parts."""
-        return next((why for why in (p.refuses(facts) for p in self.parts) if why), None)
+        """Return the first refusal among the parts, each asked of what those before it leave."""
+        for part in self.parts:
+            why = part.refuses(facts)
+            if why is not None:
+                return f"{part.label}: {why}"
+            facts = part.after(facts)
+        return None
 
     @classmethod
     def candidates(cls, finding: Finding, facts: RunFacts) -> list[Self]:

@@ -6,15 +6,23 @@ import ast
 from collections.abc import Mapping
 from typing import Any
 
+from gradreach.treatments.activation import Activation
 from gradreach.treatments.adaptive_clipping import PercentileClipping, UnitClipping
 from gradreach.treatments.clipping import NormClipping, ValueClipping
 from gradreach.treatments.combined import Combined
 from gradreach.treatments.gating import Gating
+from gradreach.treatments.initialization import Chrono, ForgetBias, Initialization
+from gradreach.treatments.residual import Euler, LearnedResidual, Residual
+from gradreach.treatments.skip import Skip
 from gradreach.treatments.treatment import Treatment, TreatmentError
 
 __all__ = ["ALL", "treatment_from"]
 
 ALL: dict[str, tuple[type[Treatment], ...]] = {
+    "activation": (Activation,),
+    "initialization": (Initialization, Chrono, ForgetBias),
+    "skip": (Skip,),
+    "residual": (Residual, LearnedResidual, Euler),
     "gating": (Gating,),
     "clipping": (NormClipping, PercentileClipping, ValueClipping, UnitClipping),
 }
@@ -65,6 +73,14 @@ def _parts(label: str) -> list[str]:
     return parts
 
 
+def _word(node: ast.expr) -> Any:
+    """Return a bare word (``np-rnn`` is one, too) or a literal."""
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return ast.unparse(node).replace(" ", "")
+
+
 def _from_label(label: str) -> Treatment:
     try:
         call = ast.parse(label, mode="eval").body
@@ -75,9 +91,7 @@ def _from_label(label: str) -> Treatment:
                 pass
             case _:
                 raise SyntaxError("it is no name with arguments")
-        args = [
-            each.id if isinstance(each, ast.Name) else ast.literal_eval(each) for each in call.args
-        ]
+        args = [_word(each) for each in call.args]
         named = {
             each.arg: ast.literal_eval(each.value) for each in call.keywords if each.arg is not None
         }

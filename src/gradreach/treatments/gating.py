@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Self
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 from torch import nn
 from torch.optim import Optimizer
 
 from gradreach.records.finding import Finding
-from gradreach.treatments.edit import Edit
 from gradreach.treatments.facts import RunFacts
-from gradreach.treatments.interception import Interception
 from gradreach.treatments.layer_call import LayerCall
-from gradreach.treatments.layer_edits import layer_edits
-from gradreach.treatments.sites import Site
+from gradreach.treatments.layer_treatment import LayerTreatment
 from gradreach.treatments.treatment import Treatment, TreatmentError
 
 __all__ = ["Gating"]
 
 
 @dataclass(frozen=True)
-class Gating(Treatment):
-    """Put a gated recurrence in the place of a plain one.
+class Gating(LayerTreatment):
+    """Put a gated recurrence in the place of one with fewer gates.
+
+    The state that the caller passes on keeps its form, so that nothing else changes.
 
     Args:
-        cell: ``"GRU"``, whose state has the shape of the RNN's, so that nothing else changes.
+        cell: ``"GRU"``, in the place of a plain RNN; or ``"LSTM"``, in the place of a plain RNN or
+            a GRU: its state is one tensor that carries the cell state along
+            (`gradreach.nn.OneStateLSTM`).
 
     Example:
         >>> import torch
@@ -40,55 +41,85 @@ class Gating(Treatment):
 
     family: ClassVar[str] = "gating"
     source: ClassVar[str] = (
-        "Cho et al. (2014), arXiv:1406.1078, equations 5 to 8; Hochreiter & Schmidhuber (1997)"
+        "Hochreiter & Schmidhuber (1997), section 4; Cho et al. (2014), arXiv:1406.1078, "
+        "equations 5 to 8"
     )
     side_effects: ClassVar[str] = (
-        "three times the recurrent weights and about three times the work per step (LSTM: four "
-        "times); saved weights of the old layer do not fit any more"
+        "three (GRU) or four (LSTM) times the weights and the work per step of a plain RNN; saved "
+        "weights of the old layer do not fit any more"
     )
 
     cell: str = "GRU"
 
     def __post_init__(self) -> None:
-        if self.cell not in ("GRU",):
+        if self.cell not in ("GRU", "LSTM"):
             raise TreatmentError(
-                f"Gating(): argument 'cell' must be 'GRU', got {self.cell!r}; choose one of these"
+                f"Gating(): argument 'cell' must be 'GRU' or 'LSTM', got {self.cell!r}; choose "
+                "one of these"
             )
 
-    def rewrite(self, call: LayerCall) -> LayerCall | None:
-        """Return the call of the gated class; ``None`` where the layer is gated already."""
-        return call.becoming("gru") if call.kind == "rnn" else None
+    @property
+    def remedies(self) -> Mapping[str, Any]:
+        """None: another class is built."""
+        return {}
 
-    def refuses(self, facts: RunFacts) -> str | None:
-        """Refuse where there is no plain recurrent layer of torch's own class."""
-        if facts.treatable("rnn"):
+    def fits(self, kind: str, *, cell: bool) -> bool:
+        """Whether a layer of this kind is replaced: one with fewer gates."""
+        return kind == "rnn" or (kind == "gru" and self.cell == "LSTM")
+
+    def rewrite(self, call: LayerCall) -> LayerCall | None:
+        """Return the call of the gated class; ``None`` where the layer has these gates already."""
+        if not self.fits(call.kind, cell=call.cell):
             return None
-        return "there is no plain nn.RNN or nn.RNNCell to replace"
+        if self.cell == "GRU":
+            return call.becoming("gru")
+        return call.becoming("lstm", one_state=True)
+
+    def after(self, facts: RunFacts) -> RunFacts:
+        """Return the facts with the layers replaced."""
+        layers = tuple(
+            replace(each, kind=self.cell.lower())
+            if each.treatable and self.fits(each.kind, cell=each.cell)
+            else each
+            for each in facts.layers
+        )
+        return replace(facts, layers=layers)
 
     @classmethod
     def candidates(cls, finding: Finding, facts: RunFacts) -> list[Self]:
-        """Propose the GRU."""
-        every = [cls("GRU")]
+        """Propose the GRU first: it has the same memory at three quarters of the cost."""
+        every = [cls("GRU"), cls("LSTM")]
         return [each for each in every if each.applies_to(finding, facts)]
-
-    def install(self, run: Interception) -> None:
-        """Build the gated class wherever the plain one is asked for."""
-        run.on_layer(self.rewrite)
 
     def apply(self, model: nn.Module, optimizer: Optimizer | None = None) -> nn.Module:
         """Refuse: the weights of the old layer are none of the new one."""
+        name = "nn.GRU" if self.cell == "GRU" else "gr.nn.OneStateLSTM"
         raise TreatmentError(
-            f"{self.label}.apply(): argument 'model' is built already, and a plain layer has no "
-            f"gates to keep its weights in; build it with nn.{self.cell} in place of nn.RNN"
+            f"{self.label}.apply(): argument 'model' is built already, and the weights of its "
+            f"layer are none that gates could keep; build it with {name} in place of nn.RNN"
         )
 
-    def edits(self, sites: Sequence[Site]) -> list[Edit]:
-        """Name the other class where the layer is built."""
-        return layer_edits(self.label, [self.rewrite], sites)
+    def conflicts(self, other: Treatment) -> str | None:
+        """Refuse what is about the plain recurrence that would be gone."""
+        plain = isinstance(other, LayerTreatment) and other.kinds == ("rnn",)
+        if plain and not isinstance(other, Gating):
+            return f"{other.label} is about a plain RNN, which {self.label} replaces"
+        return super().conflicts(other)
+
+    @property
+    def words(self) -> str:
+        """What it does."""
+        return f"Replace the recurrence by that of a {self.cell}."
 
     def describe(self) -> str:
         """Say it in words and code."""
+        if self.cell == "GRU":
+            return (
+                f"{self.words} Write nn.GRU(…) for nn.RNN(…) and nn.GRUCell(…) for "
+                "nn.RNNCell(…), without `nonlinearity`."
+            )
         return (
-            f"Replace the plain recurrence by a {self.cell}: write nn.{self.cell}(…) for nn.RNN(…)"
-            f" and nn.{self.cell}Cell(…) for nn.RNNCell(…), without `nonlinearity`."
+            f"{self.words} Write gr.nn.OneStateLSTM(…) for nn.RNN(…) or nn.GRU(…) and "
+            "gr.nn.OneStateLSTMCell(…) for their cells, without `nonlinearity`, with `import "
+            "gradreach as gr`; or nn.LSTM(…), whose state is the pair (h, c)."
         )

@@ -92,7 +92,8 @@ class LayerCall:
         """The class that is built: torch's own wherever it can do what is asked for."""
         if self.one_state:
             return getattr(nn, f"OneState{self.name}")  # type: ignore[no-any-return]
-        return getattr(nn if self.added else torch_nn, self.name)  # type: ignore[no-any-return]
+        plain = self.arguments.get("nonlinearity", "tanh") in ("tanh", "relu")
+        return getattr(torch_nn if plain and not self.added else nn, self.name)  # type: ignore[no-any-return]
 
     def becoming(self, kind: Kind, *, one_state: bool = False) -> LayerCall:
         """Return the call for another recurrence; what only the old one knows is dropped."""

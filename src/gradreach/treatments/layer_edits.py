@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gradreach.nn import EulerStep
 from gradreach.treatments.call_text import CallText, code_of
 from gradreach.treatments.edit import Edit
 from gradreach.treatments.imports_of import Imports
@@ -103,8 +104,15 @@ def _direct(file: _File, found: CallText, given: LayerCall, call: LayerCall) -> 
     edits = [found.without(places[name]) for name in removed]
     edits += [found.changed(places[n], v) for n, v in changed.items() if n in given.arguments]
     fresh = {n: v for n, v in changed.items() if n not in given.arguments} | dict(call.added)
-    if fresh:
-        edits.append(found.added(fresh))
+    texts = {}
+    for name, value in fresh.items():
+        texts[name] = code_of(value)
+        if isinstance(value, EulerStep):
+            owner, needed = file.imports.text_of("gradreach.nn.EulerStep", found.file)
+            texts[name] = owner + texts[name].removeprefix("EulerStep")
+            edits += [needed] if needed else []
+    if texts:
+        edits.append(found.added(texts))
     package = "torch" if call.target.__module__.startswith("torch.") else "gradreach"
     before = "torch.nn." + given.name
     wanted = f"{package}.nn.{call.target.__name__}"

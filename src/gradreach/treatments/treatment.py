@@ -76,7 +76,7 @@ class Treatment(ABC):
 
     @classmethod
     @abstractmethod
-    def candidates(cls, finding: Finding, facts: RunFacts) -> list[Self]:
+    def candidates(cls, finding: Finding, facts: RunFacts) -> Sequence[Treatment]:
         """Propose concrete parameters from what was measured, the best first."""
 
     @abstractmethod
@@ -98,6 +98,10 @@ class Treatment(ABC):
     @abstractmethod
     def describe(self) -> str:
         """Return one sentence for the reader, and the lines of code that do it."""
+
+    def after(self, facts: RunFacts) -> RunFacts:
+        """Return what is known of a run that is treated so: another kind of layer, say."""
+        return facts
 
     def conflicts(self, other: Treatment) -> str | None:
         """Return why the two cannot be combined; ``None`` where they can."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # the same names for mypy and editors; a test keeps the two l
     from gradreach.errors import NonFiniteGradientError as NonFiniteGradientError
     from gradreach.errors import NotMeasurableError as NotMeasurableError
     from gradreach.flow.measure import measure as measure
+    from gradreach.monitor.logged import log as log
     from gradreach.monitor.loggers import as_logger as as_logger
     from gradreach.monitor.watch import Watch as Watch
     from gradreach.monitor.watch import watch as watch
@@ -56,6 +57,7 @@ _EXPORTS = {
     "Watch": "gradreach.monitor.watch",
     "as_logger": "gradreach.monitor.loggers",
     "diagnose": "gradreach.diagnosis.diagnose",
+    "log": "gradreach.monitor.logged",
     "measure": "gradreach.flow.measure",
     "nn": "gradreach.nn",
     "treatments": "gradreach.treatments",

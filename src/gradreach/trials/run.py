@@ -7,6 +7,7 @@ import os
 import random
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 from gradreach.records.trial import Outcome, Trial
 from gradreach.trials.metric import MetricError
 from gradreach.trials.spec import TrialSpec
-from gradreach.trials.target import FunctionTarget
+from gradreach.trials.target import ScriptTarget
 
 __all__ = ["outcome_of", "run_trial"]
 
@@ -33,8 +34,8 @@ def run_trial(spec: TrialSpec) -> Trial:
         spec: What to train.
     """
     torch.set_num_threads(spec.threads)
-    if not isinstance(spec.target, FunctionTarget):
-        raise NotImplementedError("scripts come with script/trial_run.py")
+    if isinstance(spec.target, ScriptTarget):
+        return _script_trial(spec, spec.target)
     begun = time.perf_counter()
     try:
         seed_all(spec.seed)
@@ -56,6 +57,24 @@ def run_trial(spec: TrialSpec) -> Trial:
         message="" if finite else f"the metric is {metric}",
         meta=_meta(spec),
     )
+
+
+def _script_trial(spec: TrialSpec, target: ScriptTarget) -> Trial:
+    """Run a script from where it is run."""
+    from gradreach.script.trial_run import run_script_trial
+    from gradreach.treatments.families import treatment_from
+
+    os.chdir(target.cwd)
+    trial = run_script_trial(
+        target.path,
+        target.args,
+        treatment=None if spec.treatment is None else treatment_from(spec.treatment),
+        seed=spec.seed,
+        budget=spec.budget,
+        metric=spec.metric.kind,
+        pattern=spec.metric.pattern,
+    )
+    return replace(trial, treatment=spec.label, meta={**trial.meta, **_meta(spec)})
 
 
 def _meta(spec: TrialSpec) -> dict[str, Any]:

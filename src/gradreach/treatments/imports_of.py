@@ -23,6 +23,7 @@ class Imports:
     """
 
     names: dict[str, str] = field(default_factory=dict)
+    everywhere: set[str] = field(default_factory=set)  # bound at the top level, early enough
     used: set[str] = field(default_factory=set)
     first_line: int = 1
 
@@ -38,7 +39,8 @@ class Imports:
             rebound |= _rebound(node)
         used = names.keys() | {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
         kept = {name: meaning for name, meaning in names.items() if name not in rebound}
-        return cls(kept, used | rebound, _first_line(tree))
+        everywhere = {name for node in tree.body for name, _ in _bound(node)}
+        return cls(kept, everywhere, used | rebound, _first_line(tree))
 
     def meaning(self, node: ast.expr) -> str | None:
         """Return the dotted name an expression stands for; ``None`` where that is not certain."""
@@ -54,7 +56,7 @@ class Imports:
         owner, _, last = dotted.rpartition(".")
         while owner:
             for name, meaning in self.names.items():
-                if meaning == owner:
+                if meaning == owner and name in self.everywhere:
                     return f"{name}.{last}", None
             owner, _, part = owner.rpartition(".")
             last = f"{part}.{last}"

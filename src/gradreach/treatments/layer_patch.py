@@ -10,7 +10,7 @@ from typing import Any
 
 from gradreach.treatments.attributes import Attributes
 from gradreach.treatments.layer_call import TORCH_CLASSES, LayerCall
-from gradreach.treatments.sites import Site, caller, site_at
+from gradreach.treatments.sites import Site, caller, script_file, site_at
 
 __all__ = ["LayerPatch"]
 
@@ -85,7 +85,7 @@ class LayerPatch:
         frame = caller(2)
         while frame is not None and _builds(frame, module):
             frame = frame.f_back  # a subclass's own constructor: the place is where it is called
-        numbers["class"] = _name_of(type(module))
+        numbers |= {"class": _name_of(type(module)), "script": script_file()}
         name = f"torch.nn.{torch_class.__name__}"
         self.note(site_at(frame, "layer", name, left=left, numbers=numbers))
 

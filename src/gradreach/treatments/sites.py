@@ -11,7 +11,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-__all__ = ["Site", "caller", "site_at"]
+__all__ = ["Site", "caller", "script_file", "site_at"]
 
 PASSED_OVER = ("torch", "gradreach")  # frames of these are never the place that the user changes
 
@@ -101,6 +101,11 @@ def site_at(
         return Site(kind, what, "", 0, 0, 0, 0, "", left, numbers or {}, outer)
     place = _span(frame)
     return Site(kind, what, *place, frame.f_code.co_qualname, left, numbers or {}, outer)
+
+
+def script_file() -> str:
+    """Return the path of the script that this process runs; empty where there is none."""
+    return str(getattr(sys.modules.get("__main__"), "__file__", "") or "")
 
 
 def _passed_over(frame: FrameType) -> bool:

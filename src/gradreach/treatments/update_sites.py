@@ -10,7 +10,7 @@ from typing import Any
 from torch.optim import Optimizer
 
 from gradreach.treatments.interception import Interception
-from gradreach.treatments.sites import caller, site_at
+from gradreach.treatments.sites import caller, script_file, site_at
 
 __all__ = ["note_updates", "script_file"]
 
@@ -29,11 +29,6 @@ def note_updates(run: Interception) -> None:
         return step()
 
     run.around_step(noting)
-
-
-def script_file() -> str:
-    """Return the path of the script that this process runs; empty where there is none."""
-    return str(getattr(sys.modules.get("__main__"), "__file__", "") or "")
 
 
 def _scaled(frame: FrameType | None, until: FrameType | None) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from torch.optim import Optimizer
 
@@ -12,15 +14,62 @@ __all__ = ["RateFactor", "scale_steps"]
 RateFactor = Callable[[int], float]  # the factor of step 0, 1, 2, …
 
 
-def scale_steps(optimizer: Optimizer, factor: RateFactor) -> None:
+@dataclass
+class _Scaling:
+    """What is done to the rates of one optimizer.
+
+    Args:
+        on_change: Called once, when somebody else is seen to have changed a rate.
+    """
+
+    factors: list[RateFactor] = field(default_factory=list)
+    on_change: list[Callable[[], None]] = field(default_factory=list)
+    step: int = 0
+    left: list[Any] | None = None
+    inside: list[tuple[dict[str, Any], Any, Any]] = field(default_factory=list)
+
+    def before(self, optimizer: Optimizer, args: Any, options: Any) -> None:
+        self._put_back()  # the step before was left by an exception
+        rates = [group["lr"] for group in optimizer.param_groups]
+        if self.left is not None and rates != self.left:
+            while self.on_change:
+                self.on_change.pop()()
+        factors = [factor(self.step) for factor in self.factors]
+        for group in optimizer.param_groups:
+            made = group["lr"]
+            for factor in factors:
+                made = made * factor
+            self.inside.append((group, group["lr"], made))
+            group["lr"] = made
+
+    def after(self, optimizer: Optimizer, args: Any, options: Any) -> None:
+        self.step += 1
+        self._put_back()
+        self.left = [group["lr"] for group in optimizer.param_groups]
+
+    def _put_back(self) -> None:
+        """Undo it, unless the step itself has set another rate."""
+        for group, own, made in self.inside:
+            if group["lr"] is made:
+                group["lr"] = own
+        self.inside.clear()
+
+
+_scalings: WeakKeyDictionary[Optimizer, _Scaling] = WeakKeyDictionary()
+
+
+def scale_steps(
+    optimizer: Optimizer, factor: RateFactor, on_change: Callable[[], None] | None = None
+) -> None:
     """Let step t of an optimizer be made with ``factor(t)`` times the learning rate set then.
 
     The rate is put back after the step: a scheduler of the script, or a line that sets the rate,
-    finds what it left there, and the two multiply whatever they do. Steps that a ``GradScaler``
-    skips do not count.
+    finds what it left there, and the two multiply whatever they do. Several factors multiply.
+    Steps that a ``GradScaler`` skips do not count.
 
     Args:
         factor: Called once a step, in order.
+        on_change: Called once, if somebody else changes a rate between two steps.
 
     Example:
         >>> import torch
@@ -33,29 +82,11 @@ def scale_steps(optimizer: Optimizer, factor: RateFactor) -> None:
         >>> weight.item(), optimizer.param_groups[0]["lr"]
         (-1.75, 1.0)
     """
-    step = 0
-    set_by_others: list[tuple[dict[str, Any], Any, Any]] = []
-
-    def before(its: Optimizer, args: Any, options: Any) -> None:
-        now = factor(step)
-        _put_back(set_by_others)  # the step before was left by an exception
-        for group in its.param_groups:
-            made = group["lr"] * now
-            set_by_others.append((group, group["lr"], made))
-            group["lr"] = made
-
-    def after(its: Optimizer, args: Any, options: Any) -> None:
-        nonlocal step
-        step += 1
-        _put_back(set_by_others)
-
-    optimizer.register_step_pre_hook(before)
-    optimizer.register_step_post_hook(after)
-
-
-def _put_back(rates: list[tuple[dict[str, Any], Any, Any]]) -> None:
-    """Undo it, unless the step itself has set another rate."""
-    for group, own, made in rates:
-        if group["lr"] is made:
-            group["lr"] = own
-    rates.clear()
+    scaling = _scalings.get(optimizer)
+    if scaling is None:
+        scaling = _scalings[optimizer] = _Scaling()
+        optimizer.register_step_pre_hook(scaling.before)
+        optimizer.register_step_post_hook(scaling.after)
+    scaling.factors.append(factor)
+    if on_change is not None:
+        scaling.on_change.append(on_change)

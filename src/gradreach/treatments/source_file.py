@@ -176,6 +176,21 @@ class SourceFile:
         text = f"{self.newline}{indent}".join(lines)
         return [self._at(statement, f"{text}{self.newline}{indent}")]
 
+    def lines_after(self, statement: ast.stmt, lines: list[str]) -> list[Edit]:
+        """Put whole lines after a statement, indented as it is.
+
+        Raises:
+            NoLineError: Another statement shares its line.
+        """
+        number = statement.end_lineno or statement.lineno
+        line = self._lines[number - 1]
+        rest = line[statement.end_col_offset :].strip()
+        if not self.own_line(statement) or (rest and not rest.startswith(b"#")):
+            raise NoLineError(f"line {number} of {self.path!r} holds more than one statement")
+        indent = self._lines[statement.lineno - 1][: statement.col_offset].decode()
+        text = "".join(f"{self.newline}{indent}{each}" for each in lines)
+        return [Edit.insertion(self.path, number, len(line.rstrip(b"\r\n")), text)]
+
     def around(self, node: ast.expr, opening: str, closing: str) -> list[Edit]:
         """Put text before and after an expression."""
         end = (node.end_lineno or 0, node.end_col_offset or 0)

@@ -1,0 +1,85 @@
+"""What treatments of the learning rate share: they act on each optimizer, once it is built."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import nn
+from torch.optim import Optimizer
+
+from gradreach.treatments.edit import Edit
+from gradreach.treatments.facts import RunFacts
+from gradreach.treatments.interception import Interception
+from gradreach.treatments.lines_before_step import at_constructors, at_top, written
+from gradreach.treatments.sites import Site, caller, site_at
+from gradreach.treatments.treatment import Treatment, TreatmentError
+from gradreach.treatments.update_sites import script_file
+
+__all__ = ["OptimizerTreatment"]
+
+Noted = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class OptimizerTreatment(Treatment):
+    """A change of how an optimizer steps, made when it is built."""
+
+    family: ClassVar[str] = "learning_rate"
+
+    def refuses(self, facts: RunFacts) -> str | None:
+        """Refuse where no optimizer of torch's is built."""
+        if facts.optimizers:
+            return None
+        return "no torch optimizer is built whose learning rate could be changed"
+
+    @abstractmethod
+    def act(self, optimizer: Optimizer, note: Noted) -> None:
+        """Treat an optimizer that has just been built.
+
+        Args:
+            note: Takes the name of something to be remembered of the optimizer's site.
+        """
+
+    def plain_edits(self, sites: Sequence[Site]) -> list[Edit]:
+        """Write it without gradreach.
+
+        Raises:
+            NoLineError: That cannot be done at these sites.
+        """
+        return at_constructors(self.label, sites)
+
+    def install(self, run: Interception) -> None:
+        """Treat every optimizer that the run builds."""
+
+        def act(optimizer: Optimizer) -> None:
+            frame = caller()
+            script = {"script": script_file()}
+            run.note(site_at(frame, "built", type(optimizer).__qualname__, numbers=script))
+            self.act(optimizer, lambda what: run.note(site_at(None, what, "")))
+
+        run.on_optimizer(act)
+
+    def apply(self, model: nn.Module, optimizer: Optimizer | None = None) -> nn.Module:
+        """Treat this optimizer from now on.
+
+        Raises:
+            TreatmentError: There is no optimizer.
+        """
+        if optimizer is None:
+            raise TreatmentError(
+                f"{self.label}.apply(): argument 'optimizer' is None, but it is the optimizer that "
+                "has the learning rate; pass it"
+            )
+        self.act(optimizer, lambda what: None)
+        return model
+
+    def edits(self, sites: Sequence[Site]) -> list[Edit]:
+        """Write it where the optimizers are built, in plain torch where that says the same."""
+        return written(
+            lambda: self.plain_edits(sites),
+            lambda: at_constructors(self.label, sites),
+            lambda: at_top(self.label, sites),
+        )

@@ -10,11 +10,16 @@ from gradreach.treatments.activation import Activation
 from gradreach.treatments.adaptive_clipping import PercentileClipping, UnitClipping
 from gradreach.treatments.clipping import NormClipping, ValueClipping
 from gradreach.treatments.combined import Combined
+from gradreach.treatments.cosine import Cosine
 from gradreach.treatments.gating import Gating
 from gradreach.treatments.initialization import Chrono, ForgetBias, Initialization
+from gradreach.treatments.learning_rate import LearningRate
+from gradreach.treatments.lr_finder import FoundRate
+from gradreach.treatments.plateau import Plateau
 from gradreach.treatments.residual import Euler, LearnedResidual, Residual
 from gradreach.treatments.skip import Skip
 from gradreach.treatments.treatment import Treatment, TreatmentError
+from gradreach.treatments.warm_up import WarmUp
 
 __all__ = ["ALL", "treatment_from"]
 
@@ -25,6 +30,7 @@ ALL: dict[str, tuple[type[Treatment], ...]] = {
     "residual": (Residual, LearnedResidual, Euler),
     "gating": (Gating,),
     "clipping": (NormClipping, PercentileClipping, ValueClipping, UnitClipping),
+    "learning_rate": (LearningRate, WarmUp, Cosine, Plateau, FoundRate),
 }
 """The concrete treatments of each family, the best known first."""
 

@@ -70,11 +70,11 @@ class Schedule(OptimizerTreatment):
         optimizer, name = source.segment(target), source.fresh("schedule")
         text, modules = self.formula()
         edits = [each for each in [needed] if each is not None]
-        for module in modules:
-            if module not in names.names:
-                edits.append(
-                    Edit.insertion(site.file, names.first_line, 0, f"import {module}\n")
-                )
+        edits += [
+            Edit.insertion(site.file, names.first_line, 0, f"import {module}\n")
+            for module in modules
+            if module not in names.names
+        ]
         lines = [
             f"{name} = {scheduler}({optimizer}, lambda step: {text})",
             # The name is bound now: a loop may build several.

@@ -9,7 +9,9 @@ from torch import nn
 
 '''
 
-PLAIN = HEAD + '''rnn, head = nn.RNN(2, 6), nn.Linear(6, 1)
+PLAIN = (
+    HEAD
+    + """rnn, head = nn.RNN(2, 6), nn.Linear(6, 1)
 params = [*rnn.parameters(), *head.parameters()]
 optimizer = torch.optim.SGD(params, lr=0.07)
 for step in range(6):
@@ -22,9 +24,12 @@ for step in range(6):
 
 def weights():
     return params
-'''
+"""
+)
 
-OWN_CLIP = HEAD + '''lstm, head = nn.LSTM(2, 6, batch_first=True), nn.Linear(6, 1)
+OWN_CLIP = (
+    HEAD
+    + """lstm, head = nn.LSTM(2, 6, batch_first=True), nn.Linear(6, 1)
 params = list(lstm.parameters()) + list(head.parameters())
 optimizer = torch.optim.Adam(params)
 for step in range(6):
@@ -39,9 +44,12 @@ for step in range(6):
 
 def weights():
     return params
-'''
+"""
+)
 
-SCALED = HEAD + '''from torch.nn.utils import clip_grad_norm_
+SCALED = (
+    HEAD
+    + """from torch.nn.utils import clip_grad_norm_
 
 rnn, head = nn.GRU(3, 6, batch_first=True), nn.Linear(6, 2)
 params = [*rnn.parameters(), *head.parameters()]
@@ -63,9 +71,12 @@ for step in range(8):
 
 def weights():
     return params
-'''
+"""
+)
 
-CELLS = HEAD + '''cell, head = nn.LSTMCell(2, 5), nn.Linear(5, 1)
+CELLS = (
+    HEAD
+    + """cell, head = nn.LSTMCell(2, 5), nn.Linear(5, 1)
 params = [*cell.parameters(), *head.parameters()]
 optimizer = torch.optim.RMSprop(params, lr=3e-3)
 for _ in range(4):
@@ -82,9 +93,12 @@ for _ in range(4):
 
 def weights():
     return params
-'''
+"""
+)
 
-STATEFUL = HEAD + '''class Model(nn.Module):
+STATEFUL = (
+    HEAD
+    + """class Model(nn.Module):
     def __init__(self):
         super().__init__()
         self.rnn = nn.LSTM(
@@ -113,9 +127,12 @@ for at in range(0, 40, 5):
 
 def weights():
     return list(model.parameters())
-'''
+"""
+)
 
-FUNCTIONS = HEAD + '''def build(kind="RNN", **sizes):
+FUNCTIONS = (
+    HEAD
+    + """def build(kind="RNN", **sizes):
     return getattr(nn, kind)(**sizes)
 
 
@@ -133,9 +150,12 @@ for _ in range(5):
 
 def weights():
     return list(net.parameters())
-'''
+"""
+)
 
-CLOSURE = HEAD + '''rnn = nn.RNN(2, 4)
+CLOSURE = (
+    HEAD
+    + """rnn = nn.RNN(2, 4)
 optimizer = torch.optim.LBFGS(rnn.parameters(), lr=0.5, max_iter=4)
 x = torch.randn(7, 3, 2)
 for _ in range(3):
@@ -150,9 +170,12 @@ for _ in range(3):
 
 def weights():
     return list(rnn.parameters())
-'''
+"""
+)
 
-TRAINER = HEAD + '''class Trainer:
+TRAINER = (
+    HEAD
+    + """class Trainer:
     def __init__(self, rate):
         self.net = nn.GRU(2, 5)
         self.optim = torch.optim.Adam(
@@ -179,9 +202,12 @@ trainer.train()
 
 def weights():
     return list(trainer.net.parameters())
-'''
+"""
+)
 
-ONE_LINERS = HEAD + '''rnn = nn.RNN(2, 4); opt = torch.optim.SGD(rnn.parameters(), 0.1)
+ONE_LINERS = (
+    HEAD
+    + """rnn = nn.RNN(2, 4); opt = torch.optim.SGD(rnn.parameters(), 0.1)
 def go(): opt.zero_grad(); (rnn(torch.randn(5, 2, 2))[0] * 5).square().mean().backward(); opt.step()
 for _ in range(3): go()
 step = lambda: opt.step()
@@ -191,9 +217,12 @@ for _ in range(2): (rnn(torch.randn(5, 2, 2))[0] * 5).square().mean().backward()
 
 def weights():
     return list(rnn.parameters())
-'''
+"""
+)
 
-PASSED_ON = HEAD + '''def step_with(step):
+PASSED_ON = (
+    HEAD
+    + """def step_with(step):
     step()
 
 
@@ -209,9 +238,12 @@ for _ in range(4):
 
 def weights():
     return params
-'''
+"""
+)
 
-GROUPS = HEAD + '''rnn, head = nn.GRU(2, 4), nn.Linear(4, 1)
+GROUPS = (
+    HEAD
+    + """rnn, head = nn.GRU(2, 4), nn.Linear(4, 1)
 optimizer = torch.optim.Adam(
     [{"params": rnn.parameters(), "lr": 3e-3}, {"params": head.parameters()}], betas=(0.8, 0.9)
 )
@@ -226,7 +258,8 @@ for _ in range(6):
 
 def weights():
     return [*rnn.parameters(), *head.parameters()]
-'''
+"""
+)
 
 SCRIPTS = {
     "plain": PLAIN,

@@ -127,8 +127,9 @@ class SourceFile:
         raise NoLineError(f"there is no call that ends at line {line} of {self.path!r}")
 
     def segment(self, node: ast.expr) -> str:
-        """Return the text of an expression."""
-        return ast.get_source_segment(self.text, node) or ast.unparse(node)
+        """Return the text of an expression, on one line."""
+        text = ast.get_source_segment(self.text, node)
+        return ast.unparse(node) if text is None or "\n" in text else text
 
     def parent(self, node: ast.AST) -> ast.AST | None:
         """Return what a node stands in."""

@@ -133,8 +133,8 @@ def times_factor(rate: Any, factor: float) -> Any:
     """Multiply a rate; by division where that is what the factor means, for round numbers.
 
     Example:
-        >>> 0.07 * 0.1, times_factor(0.07, 0.1)
-        (0.007000000000000001, 0.007)
+        >>> 0.05 * 0.1, times_factor(0.05, 0.1)
+        (0.005000000000000001, 0.005)
     """
     divisor = _divisor(factor)
     return rate * factor if divisor is None else rate / divisor

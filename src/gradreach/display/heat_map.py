@@ -9,7 +9,7 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["heat_map_svg"]
+__all__ = ["chosen_heat_rows", "heat_map_svg"]
 
 Array = NDArray[np.float64]
 
@@ -48,7 +48,7 @@ def heat_map_svg(
         >>> [svg.count(f'stroke="{shade}"') for shade in (ZERO, SHADES[-1], NAN, INFINITE)]
         [1, 1, 1, 0]
     """
-    chosen = _chosen(rows, most)
+    chosen = chosen_heat_rows(rows, most)
     steps = max((len(row) for row in rows), default=1)
     bundle = max(1, math.ceil(steps / MOST_COLUMNS))
     columns = max(1, math.ceil(steps / bundle))
@@ -86,7 +86,7 @@ def heat_map_svg(
     return "".join([*parts, *_legend(low, high, below + 26), "</svg>"])
 
 
-def _chosen(rows: Sequence[Array], most: int) -> list[int]:
+def chosen_heat_rows(rows: Sequence[Array], most: int) -> list[int]:
     """Return the rows to draw: of each stretch of them one, the first and the last among them."""
     chosen = []
     for stretch in np.array_split(np.arange(len(rows)), max(min(most, len(rows)), 1)):

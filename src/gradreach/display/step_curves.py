@@ -26,6 +26,8 @@ def step_curves_svg(
     *,
     title: str,
     broken: NDArray[np.bool_] | None = None,
+    x_label: str = "optimizer step",
+    log: bool | None = None,
     width: int = 560,
     height: int = 170,
 ) -> str:
@@ -38,6 +40,7 @@ def step_curves_svg(
     Args:
         steps: ``(N,)``. curves: by name, ``(N,)`` each; at most four.
         broken: ``(N,)``, whether something of the step is NaN or infinite.
+        x_label: What a step is. log: Whether the axis is logarithmic; by default as above.
 
     Example:
         >>> loss = np.array([3.0, np.nan, 1.0, np.inf])
@@ -51,7 +54,8 @@ def step_curves_svg(
     curves = {name: _drawable(values) for name, values in curves.items()}
     finite = [values[np.isfinite(values)] for values in curves.values()]
     together = np.concatenate([np.zeros(0), *finite])
-    log = bool(len(together)) and bool((together > 0).all())
+    if log is None:
+        log = bool(len(together)) and bool((together > 0).all())
     ticks = _log_ticks(together) if log else _linear_ticks(together)
     low, high = (_place(ticks[0], log), _place(ticks[-1], log)) if ticks else (0.0, 1.0)
     first, last = (float(steps.min()), float(steps.max())) if len(steps) else (0.0, 0.0)
@@ -100,7 +104,7 @@ def step_curves_svg(
             f"{step:,.0f}</text>"
         )
     parts.append(
-        f'<text x="{width / 2:.0f}" y="{height - 2}" text-anchor="middle">optimizer step</text>'
+        f'<text x="{width / 2:.0f}" y="{height - 2}" text-anchor="middle">{escape(x_label)}</text>'
     )
     parts += _legend(list(curves), width)
     return "".join([*parts, "</svg>"])

@@ -20,6 +20,7 @@ def curve_svg(
     x_label: str,
     level: float | None = None,
     marked: int | None = None,
+    marked_label: str = "",
     width: int = 560,
     height: int = 170,
 ) -> str:
@@ -31,6 +32,7 @@ def curve_svg(
     Args:
         values: The curve, ``(N,)``.
         level: A horizontal line to compare with. marked: An index to mark with a line.
+        marked_label: Written beside that line.
 
     Example:
         >>> curve_svg(np.array([1.0, 0.1]), title="left", x_label="lag").startswith("<svg")
@@ -74,6 +76,12 @@ def curve_svg(
             f'<line x1="{x(marked):.1f}" x2="{x(marked):.1f}" y1="{TOP}" y2="{height - BOTTOM}" '
             'stroke="#c33"/>'
         )
+        if marked_label:
+            right = marked > len(values) / 2
+            parts.append(
+                f'<text x="{x(marked) + (-5 if right else 5):.1f}" y="{TOP + 11}" fill="#c33" '
+                f'text-anchor="{"end" if right else "start"}">{escape(marked_label)}</text>'
+            )
     for points in _runs(logs):
         path = " ".join(f"{x(index):.1f},{y(logs[index]):.1f}" for index in points)
         parts.append(f'<polyline points="{path}" fill="none" stroke="#27c" stroke-width="2"/>')

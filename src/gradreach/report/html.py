@@ -7,27 +7,18 @@ import os
 import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 
-import numpy as np
-from jinja2 import Environment, StrictUndefined
-
 from gradreach import __version__
-from gradreach.display.svg import curve_svg
-from gradreach.display.table import factor
-from gradreach.records import GradientFlow, History, LayerFlow
-from gradreach.records.plain import Array
-from gradreach.records.reach import LEVEL
+from gradreach.records import GradientFlow, History
+from gradreach.records.finding import SEVERITIES
 from gradreach.report.findings import Found, Group, groups
-from gradreach.report.sentences import percent, reach_sentence
-from gradreach.report.stretches import recurrent_weight, stretches
+from gradreach.report.layer_view import layer_view
+from gradreach.report.page import render_page
 from gradreach.report.training import training_view
 from gradreach.runs.files import write_whole
 
-__all__ = ["Section", "render_report", "write_report"]
-
-LAGS_SHOWN = (0, 1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 300, 500, 1000)  # and the last one
+__all__ = ["Section", "gravest", "group_view", "render_report", "write_report"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +49,10 @@ def render_report(
     unit: str = "step",
     history: History | None = None,
 ) -> str:
-    """Return the page. It needs no network, no script, and follows the reader's light or dark.
+    """Return the page. It needs no network and follows the reader's light or dark.
+
+    With a history it can be explored: its scripts, which it holds itself, draw over pictures
+    that are there without them, for print and for whoever runs no scripts.
 
     Args:
         title: Heading of the page, plain text as everything here: all of it is escaped.
@@ -70,7 +64,7 @@ def render_report(
         history: Of the training that the measurements were taken in; stands before them.
 
     Cost:
-        Milliseconds; about 5 KB a curve.
+        Milliseconds; about 5 KB a curve, with a history 65 KB more for the scripts.
 
     Example:
         >>> import torch, gradreach
@@ -78,20 +72,22 @@ def render_report(
         >>> flow = gradreach.measure(rnn, lambda: rnn(x)[0][-1].square().mean())
         >>> page = render_report("A & B", ["It fades."], [Section(title="Start", flow=flow)])
         >>> "<h1>A &amp; B</h1>" in page, page.count("<svg")
-        (True, 2)
+        (True, 3)
     """
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    text = files("gradreach.report").joinpath("templates/report.html.j2").read_text("utf-8")
-    return environment.from_string(text).render(
+    training = None if history is None else training_view(history, _accused(findings))
+    shown = [_section(section, unit) for section in sections]
+    return render_page(
+        "report.html.j2",
         title=title,
         verdict=verdict,
-        findings=[_group(group) for group in groups(findings)],
-        training=None if history is None else training_view(history),
-        sections=[_section(section, unit) for section in sections],
+        severity=gravest(findings),
+        findings=[group_view(group) for group in groups(findings)],
+        training=training,
+        proof=None if training is None else _proof(training, shown),
+        sections=shown,
         notes=[*notes, *_versions(sections)],
         unit=unit,
+        data=None if training is None or not _drawn(training) else training["data"],
     )
 
 
@@ -134,8 +130,8 @@ def write_report(
     write_whole(path, page)
 
 
-def _group(group: Group) -> dict[str, Any]:
-    """Return what the template shows of one problem, wherever it was found."""
+def group_view(group: Group) -> dict[str, Any]:
+    """Return what the macro ``finding_card`` shows of one problem, wherever it was found."""
     return {
         "severity": group.finding.severity,
         "code": group.finding.code,
@@ -152,13 +148,51 @@ def _group(group: Group) -> dict[str, Any]:
     }
 
 
+def gravest(findings: Sequence[Found]) -> str:
+    """Return the gravest severity; empty where nothing was found.
+
+    Example:
+        >>> gravest([])
+        ''
+    """
+    seen = {item.finding.severity for item in findings}
+    return next((severity for severity in SEVERITIES if severity in seen), "")
+
+
+def _accused(findings: Sequence[Found]) -> str | None:
+    """Return the layer that the gravest finding with a layer is about."""
+    return next((item.finding.layer for item in findings if item.finding.layer), None)
+
+
+def _proof(training: dict[str, Any], sections: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return the pictures that stand under the verdict; they do not stand twice.
+
+    They are the heat map of the layer in question and its lag profile in the latest pass.
+    """
+    first = training["maps"][0] if training["maps"] else None
+    layers = sections[-1]["layers"] if sections else []
+    wanted = first["name"] if first else None
+    layer = next((own for own in layers if own["name"] == wanted), layers[0] if layers else None)
+    if first is not None:
+        training["maps"] = training["maps"][1:]
+    if layer is not None and layer["profile"]:
+        layer["shown_above"] = True
+    else:
+        layer = None
+    return {"map": first, "layer": layer} if first or layer else None
+
+
+def _drawn(training: dict[str, Any]) -> bool:
+    return bool(training["data"]["charts"] or training["data"]["maps"])
+
+
 def _section(section: Section, unit: str) -> dict[str, Any]:
     flow, last = section.flow, section.last_step
     return {
         "title": section.title,
         "remarks": [*section.remarks, *_loss(flow)],
         "layers": [
-            _layer(layer, None if last is None else last.layers.get(name), unit)
+            layer_view(layer, None if last is None else last.layers.get(name), unit)
             for name, layer in flow.layers.items()
         ],
         "notes": list(_how(flow)),
@@ -167,92 +201,6 @@ def _section(section: Section, unit: str) -> dict[str, Any]:
 
 def _loss(flow: GradientFlow) -> list[str]:
     return [] if flow.meta.get("loss_seen") is False else [f"Loss: {flow.loss:.4g}."]
-
-
-def _layer(layer: LayerFlow, last: LayerFlow | None, unit: str) -> dict[str, Any]:
-    """Return what the template shows of one layer."""
-    reach = layer.reach(LEVEL)
-    profile = layer.lag_profile
-    ahead = "ahead" if layer.reverse else "back"
-    pictures = list(_by_step(layer, unit))
-    if last is not None:
-        pictures = [*_by_distance(last, unit), *pictures]
-    return {
-        "name": layer.name,
-        "cell": f"{layer.kind}, {layer.hidden_size} units, {layer.steps} {unit}s, "
-        f"{layer.batch} sequence{'s' if layer.batch > 1 else ''}",
-        "sentence": reach_sentence(layer, unit=unit).removeprefix(f"{layer.name}: "),
-        "decay": factor(layer.decay_per_step),
-        "profile": curve_svg(
-            profile,
-            title=f"What is left of the gradient of {layer.name}, by {unit}s {ahead}",
-            x_label=f"{unit}s {ahead}",
-            level=LEVEL,
-            marked=reach,
-        )
-        if len(profile)
-        else "",
-        "lags": [(lag, _left(profile[lag])) for lag in _lags(profile)],
-        "ahead": ahead,
-        "pictures": pictures,
-        "notes": layer.notes,
-    }
-
-
-def _lags(profile: Array) -> list[int]:
-    if not len(profile):
-        return []
-    return sorted({lag for lag in LAGS_SHOWN if lag < len(profile)} | {len(profile) - 1})
-
-
-def _left(value: float) -> str:
-    if math.isnan(value):
-        return "–"
-    return f"{100 * value:.3g} %"
-
-
-def _by_step(layer: LayerFlow, unit: str) -> Iterator[dict[str, Any]]:
-    """Yield each step's term of the recurrent weight's gradient, where there is such a weight."""
-    if not any(name.startswith("weight_hh") for name in layer.contributions):
-        return
-    weight = recurrent_weight(layer)
-    many = len(layer.loss_steps) > 1
-    caption = f"Size of each {unit}'s term in the gradient of {weight}, by position"
-    if many:
-        caption += (
-            f". Every {unit} has a loss of its own here: this tells early {unit}s from late "
-            "ones, not near from far."
-        )
-    yield {
-        "caption": caption,
-        "svg": curve_svg(
-            np.asarray(layer.contributions[weight]),
-            title=f"Contributions to the gradient of {layer.name} {weight}, by position",
-            x_label=f"{unit}, from the beginning of the sequence",
-        ),
-        "table": [],
-    }
-
-
-def _by_distance(layer: LayerFlow, unit: str) -> Iterator[dict[str, Any]]:
-    """Yield each step's term by its distance from the only loss step, with the stretches."""
-    try:
-        parts = stretches(layer)
-    except ValueError:  # the last steps of the rows do not coincide, or no recurrent weight
-        return
-    weight = recurrent_weight(layer)
-    position = layer.loss_steps[0]
-    position = layer.steps - 1 - position if layer.reverse else position
-    yield {
-        "caption": f"Size of each {unit}'s term in the gradient of {weight}, by distance, when "
-        f"the loss reads the last {unit} alone",
-        "svg": curve_svg(
-            np.asarray(layer.contributions[weight][position::-1]),
-            title=f"Contributions to the gradient of {layer.name} {weight}, by distance",
-            x_label=f"{unit}s before the loss",
-        ),
-        "table": [(part.label, percent(part.share)) for part in parts],
-    }
 
 
 def _how(flow: GradientFlow) -> Iterator[str]:

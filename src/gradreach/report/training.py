@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gradreach.display.heat_map import heat_map_svg
+from gradreach.display.heat_map import chosen_heat_rows, heat_map_svg
 from gradreach.display.step_curves import COLOURS, step_curves_svg
-from gradreach.records import History
+from gradreach.display.visible import visible
+from gradreach.records import History, Sample
 from gradreach.records.history_text import (
     broken_steps,
     headline,
@@ -21,6 +22,7 @@ from gradreach.records.history_text import (
     reaches,
 )
 from gradreach.records.plain import Array
+from gradreach.report.charts import chart, heat_map
 
 __all__ = ["training_view"]
 
@@ -29,22 +31,39 @@ Flags = NDArray[np.bool_]
 LAYERS = 6  # heat maps: about 10 KB each, so that the page stays a small file
 EVENTS = 40
 ROWS = 8  # of a table beside a picture
+POINTS = 500  # of a curve that can be explored: about 7 KB
+CELLS = 7000  # of all heat maps that can be explored together: about 30 KB
 RATIO = "size of the update by that of the weights"
 
 
-def training_view(history: History) -> dict[str, Any]:
+def training_view(history: History, first: str | None = None) -> dict[str, Any]:
     """Return what the template shows of a history; every text in it is still to be escaped.
+
+    ``data`` is what the page's scripts draw over the pictures, by the ids of the figures.
+
+    Args:
+        history: Of a training.
+        first: The layer whose heat map stands first.
 
     Example:
         >>> view = training_view(History.of([{"step": 0, "loss": 2.0}, {"step": 1, "loss": 1.0}]))
         >>> view["headline"], [picture["caption"] for picture in view["pictures"]]
         ('2 recorded steps', ['Loss of each step'])
     """
+    pictures = [*_curves(history), *_reaches(history)]
+    maps = list(_maps(history, first))
+    for kind, drawn in (("chart", pictures), ("map", maps)):
+        for place, each in enumerate(drawn):
+            each["id"] = f"{kind}-{place}"
     return {
         "headline": headline(history),
         "facts": [(line.name.strip(), line.span, line.remark) for line in lines_of(history)],
-        "pictures": [*_curves(history), *_reaches(history)],
-        "maps": list(_maps(history)),
+        "pictures": pictures,
+        "maps": maps,
+        "data": {
+            "charts": {each["id"]: each.pop("data") for each in pictures},
+            "maps": {each["id"]: each.pop("data") for each in maps},
+        },
         "events": [str(event) for event in history.events[:EVENTS]],
         "more_events": max(0, len(history.events) - EVENTS),
     }
@@ -97,7 +116,13 @@ def _picture(
     marked = ". Red at the upper edge: not finite" if broken.any() else ""
     return {
         "caption": f"{caption}{marked}",
-        "svg": step_curves_svg(steps, curves, title=f"{caption}, by step", broken=broken),
+        "svg": step_curves_svg(
+            steps,
+            {visible(name): values for name, values in curves.items()},
+            title=f"{caption}, by step",
+            broken=broken,
+        ),
+        "data": chart(caption, steps, curves, broken, most=POINTS),
         "heads": ["step", *curves],
         "rows": [
             [f"{steps[at]:,.0f}", *(_cell(values[at], broken[at]) for values in curves.values())]
@@ -106,9 +131,11 @@ def _picture(
     }
 
 
-def _maps(history: History) -> Iterator[dict[str, Any]]:
+def _maps(history: History, first: str | None) -> Iterator[dict[str, Any]]:
     """Yield each layer's heat map: a row a sample, a column a timestep."""
     names = list(dict.fromkeys(name for sample in history.samples for name in sample.layers))
+    names.sort(key=lambda name: name != first)
+    room = CELLS // max(min(len(names), LAYERS), 1)
     for name in names[:LAYERS]:
         samples = [sample for sample in history.samples if name in sample.layers]
         norms = [sample.layers[name].norms for sample in samples]
@@ -119,15 +146,28 @@ def _maps(history: History) -> Iterator[dict[str, Any]]:
             "svg": heat_map_svg(
                 norms,
                 [f"{sample.step:,}" for sample in samples],
-                title=f"Size of the state gradient of {name}, by training step and timestep",
+                title=f"Size of the state gradient of {visible(name)}, by training step and "
+                "timestep",
                 x_label="timesteps from the end of the sequence",
+                most=40 if name in names[:2] else 20,
             ),
+            "data": _explored(name, samples, norms, room),
             "heads": ["step", "at its end", "in the middle", "at its beginning", "reach"],
             "rows": [_map_row(sample.step, sample.layers[name]) for sample in own],
             "notes": [f"Without a picture: {', '.join(names[LAYERS:])}."]
             if name == names[:LAYERS][-1] and names[LAYERS:]
             else [],
         }
+
+
+def _explored(
+    name: str, samples: Sequence[Sample], norms: Sequence[Array], room: int
+) -> dict[str, Any]:
+    """Return the heat map as the page's scripts draw it, of about ``room`` cells."""
+    columns = min(96, max((len(row) for row in norms), default=1))
+    at = chosen_heat_rows(norms, max(room // columns, 8))
+    title = f"Size of the state gradient of {name}, by training step and timestep"
+    return heat_map(title, [norms[k] for k in at], [samples[k].step for k in at], columns=columns)
 
 
 def _map_row(step: int, layer: Any) -> list[str]:

@@ -15,7 +15,7 @@ from gradreach.treatments import Interception, Treatment
 SEED = 7
 STEPS = 20
 
-LAYER = '''
+LAYER = """
 import torch
 from torch import nn
 from torch.nn import RNN, GRU, LSTM, RNNCell, GRUCell, LSTMCell
@@ -42,7 +42,7 @@ for _ in range({steps}):
     loss.backward()
     optimizer.step()
     losses.append(loss.item())
-'''
+"""
 
 CELL = LAYER.replace(
     "        return self.head(self.rnn(self.encoder(x))[0][-1])",

@@ -77,6 +77,11 @@ class LayerCall:
             raise TypeError(f"{torch_class.__name__}(): sizes are missing")
         return cls(kind, cell, bound)
 
+    @staticmethod
+    def names_of(torch_class: type) -> tuple[str, ...]:
+        """Return the arguments of one of torch's classes, in the order of their positions."""
+        return _names(*TORCH_CLASSES[torch_class])
+
     @property
     def positions(self) -> tuple[str, ...]:
         """Torch's arguments of this class, in the order of their positions."""

@@ -8,6 +8,7 @@ from functools import wraps
 from types import FrameType
 from typing import Any
 
+from gradreach import nn
 from gradreach.treatments.attributes import Attributes
 from gradreach.treatments.layer_call import TORCH_CLASSES, LayerCall
 from gradreach.treatments.sites import Site, caller, script_file, site_at
@@ -21,7 +22,7 @@ MACHINERY = tuple(
 
 
 class LayerPatch:
-    """The constructors of the six classes, while started.
+    """The constructors of the six classes, and of gradreach's, while started.
 
     The class of the fresh instance is changed and the other class's constructor run on it, so
     that ``from torch.nn import RNN``, done before or after, ``isinstance`` and the random numbers
@@ -39,6 +40,10 @@ class LayerPatch:
         for torch_class in TORCH_CLASSES:
             own = torch_class.__init__  # type: ignore[misc]
             self._attributes.put(torch_class, "__init__", self._constructor(torch_class, own))
+        for torch_class in TORCH_CLASSES:
+            ours = getattr(nn, torch_class.__name__)
+            noting = self._noting(torch_class, ours.__init__)
+            self._attributes.put(ours, "__init__", noting)
 
     def stop(self) -> None:
         """Put torch's back."""
@@ -60,6 +65,19 @@ class LayerPatch:
                 call.build(module)
             for act in () if left else self.built:
                 act(module)
+
+        return constructor
+
+    def _noting(self, torch_class: type, own: Callable[..., None]) -> Callable[..., None]:
+        """Return a constructor of ours that is reported: its remedies are the user's choice."""
+
+        @wraps(own)
+        def constructor(module: Any, *args: Any, **kwargs: Any) -> None:
+            if not _is_machinery(sys._getframe(1)):
+                known = LayerCall.names_of(torch_class)
+                plain = {name: value for name, value in kwargs.items() if name in known}
+                self._noted(module, torch_class, args, plain, _why_left(module, torch_class))
+            own(module, *args, **kwargs)
 
         return constructor
 

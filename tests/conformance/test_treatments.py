@@ -1,0 +1,180 @@
+"""Every treatment through one suite: named, explained, proposed, installed and taken away again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from gradreach.records.finding import REMEDIES, Finding
+from gradreach.treatments import ALL, Interception, LayerFacts, OptimizerFacts, RunFacts, Treatment
+from gradreach.treatments.combined import ORDER
+from gradreach.treatments.families import treatment_from
+from gradreach.treatments.layer_call import TORCH_CLASSES
+
+CODES = (
+    "vanishing-gradient", "exploding-gradient", "dead-units", "saturated-units", "closed-gate",
+    "truncated-gradient", "growing-graph", "exploding-update", "learning-rate-too-high",
+    "learning-rate-too-low", "oscillating-loss", "stagnated-training", "ineffective-clipping",
+)  # fmt: skip
+# Those that nothing proposes by itself, or only as a part of something else.
+MORE = ("activation(relu)", "initialization(identity)", "residual(epsilon=0.01)", "gating(LSTM)")
+
+
+def facts(kind: str = "rnn", **more: Any) -> RunFacts:
+    layer = LayerFacts(kind=kind, hidden_size=8, steps=150)
+    return RunFacts(
+        **{
+            "layers": (layer,),
+            "optimizers": (OptimizerFacts(kind="Adam", lr=1e-3),),
+            "steps": 500,
+            "seconds": 5.0,
+            "sequence_steps": 150,
+            "gradient_norms": {0.1: 0.2, 0.25: 0.4, 0.5: 1.0, 0.75: 3.0, 0.9: 9.0, 1.0: 400.0},
+            **more,
+        }
+    )
+
+
+def found(code: str = "vanishing-gradient", remedies: tuple[str, ...] = REMEDIES) -> Finding:
+    return Finding(
+        code=code, severity="warning", cause="measured", counter_check="undo it", layer="rnn.l0",
+        numbers={"reach": 20}, remedies=remedies,
+    )  # fmt: skip
+
+
+def proposed() -> Iterator[Treatment]:
+    for kinds in ALL.values():
+        for kind in kinds:
+            for code in CODES:
+                for layer in ("rnn", "gru", "lstm"):
+                    yield from kind.candidates(found(code), facts(layer))
+
+
+def every() -> list[Treatment]:
+    given = [*proposed(), *map(treatment_from, MORE)]
+    return list({each.label: each for each in given}.values())
+
+
+treatments = pytest.mark.parametrize("treatment", every(), ids=str)
+
+
+def classes_in(treatment: Treatment) -> set[type]:
+    parts = getattr(treatment, "parts", (treatment,))
+    return {type(part) for part in parts}
+
+
+def test_every_remedy_that_a_finding_may_name_is_a_family_in_the_same_words() -> None:
+    missing = set(REMEDIES) - ALL.keys()
+
+    assert missing <= {"learning_rate", "truncation"}
+    assert ALL.keys() - set(REMEDIES) <= {"regularization"}
+    assert set(ORDER) >= ALL.keys()
+    assert all(kind.family == family for family, kinds in ALL.items() for kind in kinds)
+
+
+def test_every_treatment_is_proposed_by_something_or_listed_here() -> None:
+    tried = {kind for each in every() for kind in classes_in(each)}
+
+    assert not [kind.__name__ for kinds in ALL.values() for kind in kinds if kind not in tried]
+
+
+@treatments
+def test_treatment_says_what_it_is(treatment: Treatment) -> None:
+    assert treatment.source
+    assert treatment.side_effects[0].islower()
+    assert not treatment.side_effects.endswith(".")
+    assert len(treatment.describe()) > 20
+
+
+@treatments
+def test_label_and_plain_data_lead_back_to_the_treatment(treatment: Treatment) -> None:
+    stored = json.loads(json.dumps(treatment.to_dict()))
+
+    assert treatment_from(stored) == treatment
+    assert treatment_from(treatment.label) == treatment
+    assert treatment_from(treatment.label).label == treatment.label
+
+
+@treatments
+def test_treatment_applies_only_where_its_family_is_named(treatment: Treatment) -> None:
+    others = tuple({*REMEDIES} - {part.family for part in getattr(treatment, "parts", [treatment])})
+
+    assert not treatment.applies_to(found(remedies=others), facts())
+
+
+@treatments
+def test_treatment_without_anything_to_treat_refuses_with_a_reason(treatment: Treatment) -> None:
+    reason = treatment.refuses(RunFacts())
+
+    assert reason
+    assert not treatment.applies_to(found(), RunFacts())
+
+
+@pytest.mark.parametrize("layer", ["rnn", "gru", "lstm"])
+@pytest.mark.parametrize("code", CODES)
+def test_candidates_are_distinct_and_fit_what_is_there(code: str, layer: str) -> None:
+    for kinds in ALL.values():
+        for kind in kinds:
+            candidates = list(kind.candidates(found(code), facts(layer)))
+
+            assert len({each.label for each in candidates}) == len(candidates)
+            assert all(each.applies_to(found(code), facts(layer)) for each in candidates)
+            assert not list(kind.candidates(found(code, ()), facts(layer)))
+
+
+@treatments
+def test_taking_a_treatment_away_leaves_torch_as_it_was(treatment: Treatment) -> None:
+    build()  # the first optimizer has torch import and wrap things itself
+    before = torchs_own()
+    run = Interception()
+    treatment.install(run)
+
+    run.start()
+    build()
+    run.stop()
+
+    assert torchs_own() == before
+
+
+def build() -> None:
+    model = nn.ModuleList([nn.RNN(2, 3), nn.LSTM(2, 3), nn.GRUCell(2, 3)])
+    torch.optim.SGD(model.parameters(), lr=0.1)
+
+
+def torchs_own() -> dict[str, Any]:
+    """What treatments may replace, as it stands."""
+    owners = [
+        *TORCH_CLASSES, nn.Module, torch, torch.autograd, torch.Tensor, torch.optim.Optimizer,
+        torch.optim.SGD, torch.optim.Adam, torch.nn.utils, torch.nn.utils.clip_grad,
+        torch.optim.lr_scheduler.LRScheduler,
+    ]  # fmt: skip
+    return {
+        f"{owner}.{name}": value
+        for owner in owners
+        for name, value in vars(owner).items()
+        if callable(value) or isinstance(value, property)
+    }
+
+
+class Mine(nn.RNN):
+    """A layer with code of its own."""
+
+    def forward(self, *args: Any) -> Any:
+        output, state = super().forward(*args)
+        return 2 * output, state
+
+
+@treatments
+def test_layer_of_the_users_own_class_is_left_and_reported(treatment: Treatment) -> None:
+    with Interception() as run:
+        treatment.install(run)
+        layer = Mine(2, 3)
+
+    (site,) = [site for site in run.sites if site.kind == "layer"]
+    assert type(layer) is Mine
+    assert "Mine, whose own code would be lost" in site.left

@@ -101,10 +101,11 @@ class Gating(LayerTreatment):
 
     def conflicts(self, other: Treatment) -> str | None:
         """Refuse what is about the plain recurrence that would be gone."""
-        plain = isinstance(other, LayerTreatment) and other.kinds == ("rnn",)
-        if plain and not isinstance(other, Gating):
-            return f"{other.label} is about a plain RNN, which {self.label} replaces"
-        return super().conflicts(other)
+        if isinstance(other, Gating) or not isinstance(other, LayerTreatment):
+            return super().conflicts(other)
+        if other.fits(self.cell.lower(), cell=False):
+            return None
+        return f"{other.label} is about a plain RNN, which {self.label} replaces"
 
     @property
     def words(self) -> str:

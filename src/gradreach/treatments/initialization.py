@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Self
 from gradreach.records.finding import Finding
 from gradreach.treatments.activation import CLIP
 from gradreach.treatments.facts import RunFacts
-from gradreach.treatments.gating import Gating
 from gradreach.treatments.layer_treatment import LayerTreatment
 from gradreach.treatments.treatment import Treatment, TreatmentError
 
@@ -76,9 +75,7 @@ class Initialization(LayerTreatment):
         return super().refuses(facts)
 
     def conflicts(self, other: Treatment) -> str | None:
-        """Refuse a second start of the same weights, and gates over an identity."""
-        if isinstance(other, Gating) and self.name in PLAIN_ONLY:
-            return f"{self.label} starts a plain recurrence, which {other.label} replaces"
+        """Refuse a second start of the same weights; gates may start as they like."""
         return None if isinstance(other, Chrono | ForgetBias) else super().conflicts(other)
 
     @classmethod

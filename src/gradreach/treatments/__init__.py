@@ -19,6 +19,7 @@ from gradreach.treatments.families import ALL, treatment_from
 from gradreach.treatments.gating import Gating
 from gradreach.treatments.initialization import Chrono, ForgetBias, Initialization
 from gradreach.treatments.interception import Interception
+from gradreach.treatments.joined_windows import JoinedWindows
 from gradreach.treatments.learning_rate import LearningRate
 from gradreach.treatments.lr_finder import FoundRate
 from gradreach.treatments.patch import Patch, patch_of
@@ -29,6 +30,7 @@ from gradreach.treatments.sites import Site
 from gradreach.treatments.skip import Skip
 from gradreach.treatments.treated import treat, treated
 from gradreach.treatments.treatment import Treatment, TreatmentError
+from gradreach.treatments.truncation import DetachedState, ShorterGradient, UndoneDetach
 from gradreach.treatments.unit_wise_clip import clip_grad_units_
 from gradreach.treatments.warm_up import WarmUp
 
@@ -38,6 +40,7 @@ __all__ = [
     "Chrono",
     "Combined",
     "Cosine",
+    "DetachedState",
     "Edit",
     "Euler",
     "ForgetBias",
@@ -45,6 +48,7 @@ __all__ = [
     "Gating",
     "Initialization",
     "Interception",
+    "JoinedWindows",
     "LayerFacts",
     "LearnedResidual",
     "LearningRate",
@@ -55,10 +59,12 @@ __all__ = [
     "Plateau",
     "Residual",
     "RunFacts",
+    "ShorterGradient",
     "Site",
     "Skip",
     "Treatment",
     "TreatmentError",
+    "UndoneDetach",
     "UnitClipping",
     "ValueClipping",
     "WarmUp",

@@ -13,12 +13,14 @@ from gradreach.treatments.combined import Combined
 from gradreach.treatments.cosine import Cosine
 from gradreach.treatments.gating import Gating
 from gradreach.treatments.initialization import Chrono, ForgetBias, Initialization
+from gradreach.treatments.joined_windows import JoinedWindows
 from gradreach.treatments.learning_rate import LearningRate
 from gradreach.treatments.lr_finder import FoundRate
 from gradreach.treatments.plateau import Plateau
 from gradreach.treatments.residual import Euler, LearnedResidual, Residual
 from gradreach.treatments.skip import Skip
 from gradreach.treatments.treatment import Treatment, TreatmentError
+from gradreach.treatments.truncation import DetachedState, ShorterGradient, UndoneDetach
 from gradreach.treatments.warm_up import WarmUp
 
 __all__ = ["ALL", "treatment_from"]
@@ -31,6 +33,7 @@ ALL: dict[str, tuple[type[Treatment], ...]] = {
     "gating": (Gating,),
     "clipping": (NormClipping, PercentileClipping, ValueClipping, UnitClipping),
     "learning_rate": (LearningRate, WarmUp, Cosine, Plateau, FoundRate),
+    "truncation": (ShorterGradient, UndoneDetach, DetachedState, JoinedWindows),
 }
 """The concrete treatments of each family, the best known first."""
 

@@ -82,6 +82,15 @@ class Interception:
         """
         self._layers.built.append(act)
 
+    def built(self, made: object) -> None:
+        """Show a layer of gradreach's own to those who want to see each: none of torch's is built.
+
+        A patch names ``gradreach.nn.RNN`` where the trial had torch's constructor intercepted.
+        """
+        if isinstance(made, nn.Module) and type(made).__module__.startswith("gradreach.nn"):
+            for act in self._layers.built:
+                act(made)
+
     def on_optimizer(self, act: Callable[[Optimizer], None]) -> None:
         """Call ``act`` with each optimizer, right after torch has built it."""
         self._optimizers.built.append(act)

@@ -57,11 +57,14 @@ def at_constructors(label: str, sites: Sequence[Site], kind: str = "optimizer") 
         NoLineError: One is built where there is no call of the user's to be wrapped.
     """
     edits: dict[Edit, None] = {}
-    for site in sites:
-        if site.kind != kind or site.left:
-            continue
-        if not site.file or site.outer is not None:
-            raise NoLineError(f"{site.what} is built by a library")
+    places = {
+        (place := site.outer or site).span: place
+        for site in sites
+        if site.kind == kind and not site.left
+    }
+    for site in places.values():
+        if not site.file:
+            raise NoLineError(f"{site.what} is built where there is no file")
         source = SourceFile.read(site.file)
         found = CallText.find(source.tree, source.text, site)
         if found is None:

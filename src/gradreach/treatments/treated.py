@@ -53,7 +53,9 @@ def treated(callee: Callable[P, R], *treatments: Treatment | str) -> Callable[P,
 
     @wraps(callee)
     def build(*args: P.args, **kwargs: P.kwargs) -> R:
-        with treat(*treatments):
-            return callee(*args, **kwargs)
+        with treat(*treatments) as run:
+            made = callee(*args, **kwargs)
+            run.built(made)
+            return made
 
     return build

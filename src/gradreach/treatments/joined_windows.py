@@ -1,0 +1,163 @@
+"""Longer windows: several of a stateful training are back-propagated as one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from gradreach.records.finding import Finding
+from gradreach.treatments.attributes import Attributes
+from gradreach.treatments.edit import Edit
+from gradreach.treatments.facts import RunFacts
+from gradreach.treatments.interception import Interception
+from gradreach.treatments.lines_before_step import at_top
+from gradreach.treatments.recut import recut
+from gradreach.treatments.sites import Site
+from gradreach.treatments.treatment import Treatment, TreatmentError
+from gradreach.treatments.update_sites import note_updates
+
+__all__ = ["JoinedWindows"]
+
+SCALER_METHODS = ("step", "unscale_", "update")
+
+
+@dataclass(frozen=True)
+class JoinedWindows(Treatment):
+    """Make windows ``windows`` times as long as the script's, whose state is carried over.
+
+    The backward passes of all but the last are put off, their optimizer steps left out, the
+    states that the script detaches between them stay attached, and the sum of their losses is
+    back-propagated at once: with the same weights throughout, that is one long window, whose
+    loss is the sum.
+
+    Args:
+        windows: How many become one.
+
+    Example:
+        >>> JoinedWindows(4).label
+        'truncation(windows=4)'
+    """
+
+    family: ClassVar[str] = "truncation"
+    source: ClassVar[str] = (
+        "Williams & Peng (1990), truncated back-propagation through time, with a longer horizon"
+    )
+    side_effects: ClassVar[str] = (
+        "memory of as many windows, one step where there were several, and gradients that are "
+        "summed: plain SGD takes it as a higher learning rate per step; a script that reads "
+        "gradients itself after each window finds none"
+    )
+
+    windows: int
+
+    def __post_init__(self) -> None:
+        if self.windows < 2:
+            raise TreatmentError(
+                f"JoinedWindows(): argument 'windows' must be 2 or more, got {self.windows!r}; "
+                "give how many windows become one"
+            )
+
+    def refuses(self, facts: RunFacts) -> str | None:
+        """Refuse where no state is carried from window to window, or no optimizer steps."""
+        if not any(layer.carried for layer in facts.treatable()):
+            return "no state is carried from one window into the next"
+        return None if facts.optimizers else "no torch optimizer is built whose steps could wait"
+
+    @classmethod
+    def candidates(cls, finding: Finding, facts: RunFacts) -> list[Self]:
+        """Propose as many as the task's lag asks for, else two and four."""
+        if finding.code not in ("truncated-gradient", "vanishing-gradient"):
+            return []
+        counts = [4, 2]
+        if facts.needs_lag and facts.sequence_steps:
+            counts = [max(2, math.ceil(facts.needs_lag / facts.sequence_steps) + 1)]
+        return [each for n in counts if (each := cls(n)).applies_to(finding, facts)]
+
+    def install(self, run: Interception) -> None:
+        """Put off passes and steps, and keep states attached."""
+        note_updates(run)  # they name the script
+        joined = _Joined(self.windows)
+        run.on_built_layer(lambda layer: recut(layer, joins=True))
+        run.patching(joined)
+        run.around_step(joined.step)
+
+    def apply(self, model: nn.Module, optimizer: Optimizer | None = None) -> nn.Module:
+        """Refuse: it is the loop's passes that are joined.
+
+        Raises:
+            TreatmentError: Always.
+        """
+        raise TreatmentError(
+            f"{self.label}.apply(): argument 'model' cannot be treated by itself, as it is the "
+            f"loop's passes that wait; write `with gradreach.treatments.treat({self.label!r}):` "
+            "around model and loop"
+        )
+
+    def edits(self, sites: Sequence[Site]) -> list[Edit]:
+        """Treat the script from its top: no line of its loop stays what it was."""
+        return at_top(self.label, sites)
+
+    def describe(self) -> str:
+        """Say it in words and code."""
+        return (
+            f"Back-propagate {self.windows} windows at once: make each window {self.windows} times "
+            "as long and step once for it."
+        )
+
+
+class _Joined:
+    """The passes and steps of a process, of which only every n-th is made."""
+
+    def __init__(self, windows: int) -> None:
+        self.windows = windows
+        self._waiting: list[Tensor] = []
+        self._attributes = Attributes()
+
+    @property
+    def waits(self) -> bool:
+        """Whether there are passes that have been put off."""
+        return bool(self._waiting)
+
+    def start(self) -> None:
+        """Put the wrappers in place."""
+        self._attributes.put(torch.autograd, "backward", self._backward(torch.autograd.backward))
+        for name in SCALER_METHODS:
+            own = getattr(torch.amp.GradScaler, name)
+            self._attributes.put(torch.amp.GradScaler, name, self._unless_waiting(own))
+
+    def stop(self) -> None:
+        """Put torch's back."""
+        self._attributes.restore()
+
+    def step(self, optimizer: Optimizer, step: Callable[[], Any]) -> Any:
+        """Make a step, unless its gradient is not there yet."""
+        return None if self.waits else step()
+
+    def _backward(self, own: Callable[..., None]) -> Callable[..., None]:
+        @wraps(own)
+        def backward(tensors: Any, *args: Any, **options: Any) -> None:
+            inner = torch._C._current_graph_task_id() != -1
+            if inner or not isinstance(tensors, Tensor) or tensors.numel() != 1:
+                own(tensors, *args, **options)
+                return
+            self._waiting.append(tensors)
+            if len(self._waiting) < self.windows:
+                return
+            waiting, self._waiting = self._waiting, []
+            own(sum(waiting[1:], waiting[0]), *args, **options)
+
+        return backward
+
+    def _unless_waiting(self, own: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(own)
+        def method(*args: Any, **options: Any) -> Any:
+            return None if self.waits else own(*args, **options)
+
+        return method

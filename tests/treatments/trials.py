@@ -26,10 +26,20 @@ def run(script: Path) -> Weights:
     main = ModuleType("__main__")
     main.__file__ = str(script)
     own, sys.modules["__main__"] = sys.modules["__main__"], main
+    started: list[Interception] = []  # a patched script may treat itself from its top
+    start = Interception.start
+
+    def noted(run: Interception) -> Interception:
+        started.append(run)
+        return start(run)
+
+    Interception.start = noted
     try:
         exec(compile(script.read_bytes(), str(script), "exec"), main.__dict__)
     finally:
-        sys.modules["__main__"] = own
+        sys.modules["__main__"], Interception.start = own, start
+        for each in reversed(started):
+            each.stop()
     return [weight.detach().clone() for weight in main.weights()]
 
 

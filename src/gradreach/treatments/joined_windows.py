@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -25,6 +26,8 @@ from gradreach.treatments.update_sites import note_updates
 
 __all__ = ["JoinedWindows"]
 
+CLIPPING: Any = sys.modules["torch.nn.utils.clip_grad"]
+GROUPS = "_group_tensors_by_device_and_dtype"  # called by clip_grad_value_, also without gradients
 SCALER_METHODS = ("step", "unscale_", "update")
 
 
@@ -68,6 +71,8 @@ class JoinedWindows(Treatment):
         """Refuse where no state is carried from window to window, or no optimizer steps."""
         if not any(layer.carried for layer in facts.treatable()):
             return "no state is carried from one window into the next"
+        if any(each.kind.endswith("LBFGS") for each in facts.optimizers):
+            return "L-BFGS asks for the loss and its gradient within its step, which cannot wait"
         return None if facts.optimizers else "no torch optimizer is built whose steps could wait"
 
     @classmethod
@@ -131,6 +136,7 @@ class _Joined:
         for name in SCALER_METHODS:
             own = getattr(torch.amp.GradScaler, name)
             self._attributes.put(torch.amp.GradScaler, name, self._unless_waiting(own))
+        self._attributes.put(CLIPPING, GROUPS, self._of_some(getattr(CLIPPING, GROUPS)))
 
     def stop(self) -> None:
         """Put torch's back."""
@@ -154,6 +160,15 @@ class _Joined:
             own(sum(waiting[1:], waiting[0]), *args, **options)
 
         return backward
+
+    def _of_some(self, own: Callable[..., Any]) -> Callable[..., Any]:
+        """Group no gradients into no groups: torch's own function fails on none at all."""
+
+        @wraps(own)
+        def group(gradients: Any, *args: Any, **options: Any) -> Any:
+            return own(gradients, *args, **options) if gradients[0] or not self.waits else {}
+
+        return group
 
     def _unless_waiting(self, own: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(own)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:  # the same names for mypy and editors; a test keeps the two l
     from gradreach.records.history import History as History
     from gradreach.runs.csv_log import CsvLog as CsvLog
     from gradreach.training.loop import Training as Training
+    from gradreach.trials.compare import compare as compare
 
 __version__ = "0.1.0"  # the one place: the build reads it from this line
 
@@ -56,6 +57,7 @@ _EXPORTS = {
     "Trial": "gradreach.records",
     "Watch": "gradreach.monitor.watch",
     "as_logger": "gradreach.monitor.loggers",
+    "compare": "gradreach.trials.compare",
     "diagnose": "gradreach.diagnosis.diagnose",
     "log": "gradreach.monitor.logged",
     "measure": "gradreach.flow.measure",

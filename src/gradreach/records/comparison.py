@@ -68,6 +68,25 @@ class Comparison:
         found = (t for t in self.trials if t.treatment == treatment and t.budget == budget)
         return tuple(sorted(found, key=lambda trial: trial.seed))
 
+    def results(self) -> dict[str, Any]:
+        """Return all that was found and no clock had a part in.
+
+        Two runs of one study, with however many jobs and interruptions, have equal results.
+        """
+        standings = [standing.to_dict() for standing in self.standings]
+        for each in standings:
+            for clocked in ("seconds", "relative_cost"):
+                del each[clocked]
+        kept = ("treatment", "seed", "budget", "outcome", "metric", "held_out", "steps", "reach")
+        trials = []
+        for trial in self.trials:
+            plain = trial.to_dict()
+            curves = {name: plain[name]["values"] for name in ("steps_of_curve", "curve")}
+            codes = [finding["code"] for finding in plain["findings"]]
+            # As text: a NaN is not equal to itself, and here it is the same result.
+            trials.append(repr([plain[name] for name in kept] + [curves, codes]))
+        return {"standings": repr(standings), "winner": self.winner, "trials": sorted(trials)}
+
     def __str__(self) -> str:
         from gradreach.records.comparison_text import comparison_text
 

@@ -11,6 +11,7 @@ from gradreach.records.comparison import Comparison
 from gradreach.records.trial import CONTROL, Trial
 from gradreach.trials.effect import MARGIN
 from gradreach.trials.halving import FINALISTS, Rung, kept_at, rungs_of
+from gradreach.trials.metric import Metric
 from gradreach.trials.progress import Progress
 from gradreach.trials.spec import TrialSpec
 from gradreach.trials.standings import standings_of
@@ -139,6 +140,7 @@ class _Conduct:
         short = self.plan.halving and len(labels) > self.plan.finalists
         # Without rungs nothing waits for the control: all cores are used from the first moment.
         full = self._run([CONTROL] if short else [CONTROL, *labels], self.base.budget)
+        _refuse_fault(full[CONTROL])
         rungs: list[Rung] = []
         if short:
             rungs = self._rungs(len(labels), full[CONTROL])
@@ -222,16 +224,17 @@ class _Conduct:
 
     def _concluded(self, full: Mapping[str, Sequence[Trial]], rungs: Sequence[Rung]) -> Comparison:
         metric, plan = self.base.metric, self.plan
+        name = _name_of(metric, full[CONTROL])
         standings = standings_of(full, self.dropped, metric.direction, plan.criterion, plan.margin)
         winner = winner_of(standings)
         return Comparison(
-            metric=metric.name,
+            metric=name,
             direction=metric.direction,
             criterion=plan.criterion,
             trials=tuple(self.trials),
             standings=standings,
             winner=None if winner is None else winner.treatment,
-            sentence=sentence_of(metric.name, standings, winner),
+            sentence=sentence_of(name, standings, winner),
             meta={
                 "seeds": list(plan.seeds),
                 "threads": self.base.threads,
@@ -253,3 +256,16 @@ class _Conduct:
             "seconds": sum(trial.seconds for trial in self.trials),
             "seconds_of_full_runs": sum(trial.seconds for trial in complete),
         }
+
+
+def _name_of(metric: Metric, control: Sequence[Trial]) -> str:
+    """Return the metric's name: as it was asked for, else as the training itself calls it."""
+    told = next((str(t.meta["metric"]) for t in control if t.meta.get("metric")), "")
+    return metric.name if metric.pattern or not told else told
+
+
+def _refuse_fault(control: Sequence[Trial]) -> None:
+    """Tell the caller what no treatment could change: there is no number to compare by."""
+    for trial in control:
+        if trial.meta.get("fault"):
+            raise PlanError(f"compare(): {trial.meta['fault']}")

@@ -100,16 +100,19 @@ def sign_chance(wins: int, pairs: int) -> float:
         >>> sign_chance(3, 3), sign_chance(0, 3)
         (0.125, 1.0)
     """
-    return sum(math.comb(pairs, k) for k in range(wins, pairs + 1)) / 2**pairs
+    return sum(math.comb(pairs, k) for k in range(wins, pairs + 1)) / (1 << pairs)
 
 
 def _worst(values: Array, good: float) -> float:
     finite = values[~np.isnan(values)]
-    return good * float((good * finite).min()) if len(finite) else math.nan
+    if not len(finite):
+        return math.nan
+    return good * float((good * finite).min())
 
 
 def _differences(before: Array, after: Array, scale: Scale) -> Array:
-    return np.log(after) - np.log(before) if scale == "ratio" else after - before
+    gains: Array = np.log(after) - np.log(before) if scale == "ratio" else after - before
+    return gains
 
 
 def _mean_and_half(gains: Array, confidence: float) -> tuple[float, float]:
@@ -125,8 +128,7 @@ def _least_gain(before: Array, scale: Scale, margin: float) -> float:
     """Return the margin on the scale of the gains."""
     if scale == "ratio":
         return -math.log1p(-margin)  # minimize is the only direction of ratios
-    middle = float(np.nanmedian(before))
-    return margin * abs(middle)
+    return float(margin * abs(np.nanmedian(before)))
 
 
 def _unscaled(value: float, scale: Scale) -> float:

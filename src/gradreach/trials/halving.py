@@ -142,9 +142,7 @@ def _contender(
     )
 
 
-def _level(
-    trials: Sequence[Trial], control: Sequence[Trial], sign: float, margin: float
-) -> float:
+def _level(trials: Sequence[Trial], control: Sequence[Trial], sign: float, margin: float) -> float:
     """Return what the control had reached after as many steps, less the margin."""
     steps = {trial.seed: trial.steps for trial in trials}
     had = [each.at(steps[each.seed]) for each in control if each.seed in steps]

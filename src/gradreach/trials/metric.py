@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
 
 from gradreach.errors import GradreachError
-from gradreach.records.comparison import Direction
+from gradreach.records.comparison import DIRECTIONS, Direction
 
 __all__ = ["METRIC_KINDS", "Metric", "MetricError", "MetricKind"]
 
@@ -49,6 +49,11 @@ class Metric:
             raise MetricError(
                 f"Metric(): argument 'kind' must be one of {', '.join(METRIC_KINDS)}; got "
                 f"{self.kind!r}"
+            )
+        if self.direction not in DIRECTIONS:
+            raise MetricError(
+                f"Metric(): argument 'direction' must be one of {', '.join(DIRECTIONS)}; got "
+                f"{self.direction!r}"
             )
         if self.kind == "regex":
             _check_pattern(self.pattern)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
 from typing import Any, Self, TextIO
 
 from gradreach.records.trial import OUTCOMES, Trial
@@ -128,9 +127,13 @@ class Bar(Progress):
         )
 
     def _state(self) -> str:
-        told = [f"{self.outcomes[name]} {name}" for name in ("kept", *OUTCOMES) if self.outcomes[name]]
+        told = [
+            f"{self.outcomes[name]} {name}" for name in ("kept", *OUTCOMES) if self.outcomes[name]
+        ]
         now = time.monotonic()
-        told += [f"{label} #{seed} {now - at:.0f} s" for (label, seed, _), at in self.running.items()]
+        told += [
+            f"{label} #{seed} {now - at:.0f} s" for (label, seed, _), at in self.running.items()
+        ]
         return ", ".join(told)
 
     def say(self, text: str) -> None:
@@ -171,5 +174,3 @@ def time_left(seconds: float | None) -> str:
 
 def _name(spec: TrialSpec) -> tuple[str, int, int | None]:
     return (spec.label, spec.seed, spec.budget)
-
-

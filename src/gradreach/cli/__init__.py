@@ -20,6 +20,10 @@ COMMANDS = {
         "gradreach.cli.report:report",
         "Print what a watched run came to, and write its report.",
     ),
+    "serve": (
+        "gradreach.cli.serve:serve",
+        "Show runs as a page that grows while they train.",
+    ),
     "demo": (
         "gradreach.cli.demo:demo",
         "Show how far back the gradient reaches, on real networks.",

@@ -49,6 +49,10 @@ READER_GONE = 128 + 13  # as a shell reports a death by SIGPIPE
     help="Where to write records and report; default gradreach-runs/SCRIPT-TIME.",
 )  # fmt: skip
 @click.option(
+    "--live", is_flag=True,
+    help="Show the run as a page that grows while it trains; its address is printed first.",
+)  # fmt: skip
+@click.option(
     "--json", "as_json", is_flag=True,
     help="Print one JSON object; the script's output goes to standard error.",
 )  # fmt: skip
@@ -61,6 +65,7 @@ def diagnose(
     inputs: bool,
     explain_cost: bool,
     folder: Path | None,
+    live: bool,
     as_json: bool,
     script: str,
     arguments: tuple[str, ...],
@@ -81,6 +86,10 @@ def diagnose(
             sys.exit(run_counted(script, list(arguments), steps).exit_code)
     run = _run_folder(folder, [script, *arguments])
     with _own_streams(as_json) as (output, errors):
+        if live:
+            from gradreach.cli.live_page import open_live_page
+
+            _write(errors, open_live_page(run.path))
         watched = run_watched(
             script, list(arguments), run, every=every, needs_lag=needs_lag, steps=steps,
             inputs=inputs,

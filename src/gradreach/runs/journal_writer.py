@@ -27,7 +27,7 @@ from gradreach.runs.writer_lock import WriterLock
 
 __all__ = ["JournalWriter"]
 
-SECONDS = 1.0  # a kill takes no more than this, or so many rows, of what was recorded
+SECONDS = 0.5  # a kill takes no more than this, or so many rows, of what was recorded
 ROWS = 100
 # While the disk is full: what is kept for when it no longer is, and how often that is tried.
 KEPT_BYTES = 1 << 20
@@ -37,7 +37,7 @@ RETRY_SECONDS = 5.0
 class JournalWriter:
     """The one writer of ``journal.jsonl`` in a run folder.
 
-    Rows are gathered and written together, at the latest one second or 100 rows after the
+    Rows are gathered and written together, at the latest half a second or 100 rows after the
     first; every other entry and :meth:`flush` write at once. What has been written is there
     for every reader and survives a kill of this process; :meth:`close` forces it to the disk.
     Once open, nothing here raises because of the disk: what cannot be written is told in

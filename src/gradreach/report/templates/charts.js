@@ -20,7 +20,7 @@ const charts = (() => {
   const number = (value) => {
     if (value === null || value === undefined) return "–";
     const size = Math.abs(value);
-    if (size !== 0 && (size < 1e-3 || size >= 1e5)) return value.toExponential(2);
+    if (size !== 0 && (size < 1e-3 || size >= 1e5)) return value.toExponential(2).replace(/\.?0+e/, "e");
     return String(Number(value.toPrecision(4)));
   };
   const count = (value) => value.toLocaleString("en-US");
@@ -48,6 +48,16 @@ const charts = (() => {
       }
     }
     return some;
+  }
+
+  // Ticks of a logarithmic axis: powers of ten, few; 1, 2 and 5 of them where it spans little.
+  function powers(u, axis, low, high) {
+    const from = Math.floor(Math.log10(low) + 1e-9), to = Math.ceil(Math.log10(high) - 1e-9);
+    const stride = Math.max(1, Math.ceil((to - from) / 5)), found = [];
+    for (let power = from; power <= to; power += stride) {
+      for (const digit of to - from > 2 ? [1] : [1, 2, 5]) found.push(digit * 10 ** power);
+    }
+    return found.filter((tick) => tick >= low * (1 - 1e-9) && tick <= high * (1 + 1e-9));
   }
 
   // The places of `most` points at most: of each stretch the first, the last, the least, the
@@ -156,8 +166,8 @@ const charts = (() => {
         width: Math.max(area.clientWidth || figure.clientWidth, 200), height: spec.height || 200,
         scales: { x: { time: false }, y: { distr: log ? 3 : 1 } },
         axes: [
-          { ...axis, values: (u, ticks) => ticks.map((tick) => Number.isInteger(tick) ? count(tick) : "") },
-          { ...axis, size: 64, values: (u, ticks) => ticks.map((tick) => tick === null ? "" : number(tick)) },
+          { ...axis, size: 34, values: (u, ticks) => ticks.map((tick) => Number.isInteger(tick) ? count(tick) : "") },
+          { ...axis, size: 64, ...(log ? { splits: powers, filter: (u, ticks) => ticks } : {}), values: (u, ticks) => ticks.map((tick) => tick === null ? "" : number(tick)) },
         ],
         series: [{}, ...spec.series.map((series, index) => ({
           label: series.name, stroke: colour(COLOURS[index % 4]), width: 1.5,
@@ -201,7 +211,9 @@ const charts = (() => {
     }
 
     build();
-    drawn.add({ figure, build, fit: () => plot.setSize({ width: Math.max(area.clientWidth, 200), height: plot.height }) });
+    follow(figure, area, build, () => {
+      plot.setSize({ width: Math.max(area.clientWidth, 200), height: plot.height });
+    });
     return { append, replace: (next) => { Object.assign(spec, next); refresh(); }, spec };
   }
 
@@ -317,7 +329,7 @@ const charts = (() => {
       at ? move(at[0] + by[0], at[1] + by[1]) : move(spec.rows.length - 1, columns - 1);
     });
     build();
-    drawn.add({ figure, build, fit: build });
+    follow(figure, holder, build, build);
 
     // Of many rows every second goes; the latest stays.
     function append(rows, labels) {
@@ -335,15 +347,24 @@ const charts = (() => {
   }
 
   // Other widths, other colours: everything is drawn again.
-  let waiting = 0;
-  addEventListener("resize", () => {
-    cancelAnimationFrame(waiting);
-    waiting = requestAnimationFrame(() => { for (const each of drawn) if (each.figure.isConnected) each.fit(); });
-  });
+  function follow(figure, area, build, fit) {
+    let width = area.clientWidth;
+    const watcher = new ResizeObserver(() => {
+      if (!figure.isConnected || area.clientWidth === width) return;
+      width = area.clientWidth;
+      requestAnimationFrame(fit);
+    });
+    watcher.observe(area);
+    drawn.add({ figure, build, watcher });
+  }
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
     for (const each of drawn) if (each.figure.isConnected) each.build();
   });
-  const forget = () => { for (const each of drawn) if (!each.figure.isConnected) drawn.delete(each); };
+  const forget = () => { for (const each of drawn) {
+    if (each.figure.isConnected) continue;
+    each.watcher.disconnect();
+    drawn.delete(each);
+  } };
 
   return { curves, map, element, number, count, forget };
 })();

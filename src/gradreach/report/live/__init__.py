@@ -1,0 +1,1 @@
+"""Runs as a page that grows while they train: read-only, for this machine, nothing installed."""

@@ -25,6 +25,7 @@ from gradreach.treatments.lr_finder import FoundRate
 from gradreach.treatments.patch import Patch, patch_of
 from gradreach.treatments.percentile_clip import clip_grad_percentile_
 from gradreach.treatments.plateau import Plateau
+from gradreach.treatments.regularization import Omega
 from gradreach.treatments.residual import Euler, LearnedResidual, Residual
 from gradreach.treatments.sites import Site
 from gradreach.treatments.skip import Skip
@@ -53,6 +54,7 @@ __all__ = [
     "LearnedResidual",
     "LearningRate",
     "NormClipping",
+    "Omega",
     "OptimizerFacts",
     "Patch",
     "PercentileClipping",

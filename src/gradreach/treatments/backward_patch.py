@@ -36,7 +36,8 @@ class BackwardPatch:
 
         @wraps(own)
         def backward(tensors: Any, *args: Any, **options: Any) -> None:
-            if torch._C._current_graph_task_id() != -1:
+            # Stopped, it stays where somebody has wrapped it in turn.
+            if not self._started or torch._C._current_graph_task_id() != -1:
                 own(tensors, *args, **options)
                 return
             self.note(site_at(caller(), "backward", "torch.autograd.backward"))

@@ -9,8 +9,7 @@ from typing import ClassVar, Self
 from gradreach.records.finding import Finding
 from gradreach.treatments.facts import RunFacts
 from gradreach.treatments.schedule import Schedule
-from gradreach.treatments.treatment import Treatment, TreatmentError
-from gradreach.treatments.warm_up import WarmUp
+from gradreach.treatments.treatment import TreatmentError
 
 __all__ = ["Cosine"]
 
@@ -29,6 +28,7 @@ class Cosine(Schedule):
         [1.0, 0.854, 0.5, 0.146, 0.01, 0.01]
     """
 
+    role: ClassVar[str] = "course"
     source: ClassVar[str] = "Loshchilov & Hutter (2017), equation 5, arXiv:1608.03983"
     side_effects: ClassVar[str] = (
         "the schedule is made for one length of run; half the steps have less than half the rate"
@@ -69,7 +69,3 @@ class Cosine(Schedule):
             f"Let the learning rate fall along a cosine over the {self.cosine} steps of the run: "
             f"LambdaLR(optimizer, lambda step: {self.formula()[0]}), stepped after each step."
         )
-
-    def conflicts(self, other: Treatment) -> str | None:
-        """Go together with a warm-up: the two multiply."""
-        return None if isinstance(other, WarmUp) else super().conflicts(other)

@@ -17,6 +17,7 @@ from gradreach.treatments.joined_windows import JoinedWindows
 from gradreach.treatments.learning_rate import LearningRate
 from gradreach.treatments.lr_finder import FoundRate
 from gradreach.treatments.plateau import Plateau
+from gradreach.treatments.regularization import Omega
 from gradreach.treatments.residual import Euler, LearnedResidual, Residual
 from gradreach.treatments.skip import Skip
 from gradreach.treatments.treatment import Treatment, TreatmentError
@@ -34,6 +35,7 @@ ALL: dict[str, tuple[type[Treatment], ...]] = {
     "clipping": (NormClipping, PercentileClipping, ValueClipping, UnitClipping),
     "learning_rate": (LearningRate, WarmUp, Cosine, Plateau, FoundRate),
     "truncation": (ShorterGradient, UndoneDetach, DetachedState, JoinedWindows),
+    "regularization": (Omega,),
 }
 """The concrete treatments of each family, the best known first."""
 

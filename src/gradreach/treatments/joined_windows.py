@@ -19,6 +19,7 @@ from gradreach.treatments.edit import Edit
 from gradreach.treatments.facts import RunFacts
 from gradreach.treatments.interception import Interception
 from gradreach.treatments.lines_before_step import at_top
+from gradreach.treatments.pass_count import passes
 from gradreach.treatments.recut import recut
 from gradreach.treatments.sites import Site
 from gradreach.treatments.treatment import Treatment, TreatmentError
@@ -122,6 +123,7 @@ class _Joined:
 
     def __init__(self, windows: int) -> None:
         self.windows = windows
+        self._running = False  # a wrapper that somebody has wrapped in turn stays, and passes on
         self._waiting: list[Tensor] = []
         self._attributes = Attributes()
 
@@ -132,6 +134,8 @@ class _Joined:
 
     def start(self) -> None:
         """Put the wrappers in place."""
+        passes()  # counted inside of us: a pass that waits has not been made
+        self._running = True
         self._attributes.put(torch.autograd, "backward", self._backward(torch.autograd.backward))
         for name in SCALER_METHODS:
             own = getattr(torch.amp.GradScaler, name)
@@ -139,7 +143,9 @@ class _Joined:
         self._attributes.put(CLIPPING, GROUPS, self._of_some(getattr(CLIPPING, GROUPS)))
 
     def stop(self) -> None:
-        """Put torch's back."""
+        """Put torch's back; passes that still wait are never made."""
+        self._running = False
+        self._waiting.clear()
         self._attributes.restore()
 
     def step(self, optimizer: Optimizer, step: Callable[[], Any]) -> Any:
@@ -150,7 +156,12 @@ class _Joined:
         @wraps(own)
         def backward(tensors: Any, *args: Any, **options: Any) -> None:
             inner = torch._C._current_graph_task_id() != -1
-            if inner or not isinstance(tensors, Tensor) or tensors.numel() != 1:
+            if (
+                inner
+                or not self._running
+                or not isinstance(tensors, Tensor)
+                or tensors.numel() != 1
+            ):
                 own(tensors, *args, **options)
                 return
             self._waiting.append(tensors)

@@ -16,12 +16,10 @@ from gradreach.treatments.edit import Edit
 from gradreach.treatments.facts import RunFacts
 from gradreach.treatments.imports_of import Imports
 from gradreach.treatments.optimizer_treatment import Noted, OptimizerTreatment
-from gradreach.treatments.plateau import Plateau
 from gradreach.treatments.rate_factor import scale_steps
-from gradreach.treatments.schedule import Schedule
 from gradreach.treatments.sites import Site
 from gradreach.treatments.source_file import NoLineError, SourceFile
-from gradreach.treatments.treatment import Treatment, TreatmentError
+from gradreach.treatments.treatment import TreatmentError
 
 __all__ = ["LearningRate", "times_factor"]
 
@@ -47,6 +45,7 @@ class LearningRate(OptimizerTreatment):
         0.001
     """
 
+    role: ClassVar[str] = "factor"
     source: ClassVar[str] = "Smith (2017), arXiv:1506.01186, on how much hangs on it"
     side_effects: ClassVar[str] = (
         "a lower rate takes more steps to get as far; a higher one may throw the weights out"
@@ -100,12 +99,6 @@ class LearningRate(OptimizerTreatment):
     def describe(self) -> str:
         """Say it in words and code."""
         return f"Use {self.factor:g} times the learning rate: lr={_factor_text('lr', self.factor)}."
-
-    def conflicts(self, other: Treatment) -> str | None:
-        """Go together with what changes the rate over time: the two multiply."""
-        if isinstance(other, Schedule | Plateau):
-            return None
-        return super().conflicts(other)
 
     def _edit(self, site: Site) -> Edit:
         if not site.file or site.outer is not None:

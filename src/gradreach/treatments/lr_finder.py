@@ -17,8 +17,7 @@ from gradreach.treatments.finished_gradient import parameters_of
 from gradreach.treatments.optimizer_treatment import Noted, OptimizerTreatment
 from gradreach.treatments.rate_factor import scale_steps
 from gradreach.treatments.step_losses import on_step_loss
-from gradreach.treatments.treatment import Treatment, TreatmentError
-from gradreach.treatments.warm_up import WarmUp
+from gradreach.treatments.treatment import TreatmentError
 
 __all__ = ["FoundRate", "best_factor"]
 
@@ -36,7 +35,7 @@ class FoundRate(OptimizerTreatment):
     while the loss is noted; the test ends early where the loss has risen fourfold. Weights and
     the optimizer's state are then what they were before; batches and random numbers have been
     used, and buffers (batch norm) have seen them. The rate is a tenth of the one with the lowest
-    loss.
+    loss, or the highest tried where the loss was still falling.
 
     Args:
         finder: Steps of the test at most.
@@ -54,6 +53,7 @@ class FoundRate(OptimizerTreatment):
         True
     """
 
+    role: ClassVar[str] = "finder"
     source: ClassVar[str] = "Smith (2017), section 3.3, arXiv:1506.01186"
     side_effects: ClassVar[str] = (
         "the steps of the test are lost, and a batch norm's averages keep what they saw in it"
@@ -87,12 +87,6 @@ class FoundRate(OptimizerTreatment):
             f"Find the learning rate on the first {self.finder} batches: "
             f'gradreach.treatments.treated(torch.optim.Adam, "{self.label}")(…).'
         )
-
-    def conflicts(self, other: Treatment) -> str | None:
-        """Conflict also with a warm-up, which would bend the test."""
-        if isinstance(other, WarmUp):
-            return "the warm-up changes the rates that the test is about"
-        return super().conflicts(other)
 
 
 class _RangeTest:
@@ -142,6 +136,8 @@ class _RangeTest:
 def best_factor(factors: Sequence[float], losses: Sequence[float]) -> float:
     """Return a tenth of the factor whose smoothed loss is lowest; 1 where it never fell.
 
+    The highest itself, where the loss is lowest there: nothing is about to diverge.
+
     Example:
         >>> best_factor([0.01, 0.1, 1.0, 10.0], [5.0, 5.0, 2.0, math.nan])
         0.1
@@ -150,6 +146,8 @@ def best_factor(factors: Sequence[float], losses: Sequence[float]) -> float:
     if not course:
         return 1.0
     place = min(range(len(course)), key=course.__getitem__)
+    if place == len(losses) - 1:
+        return factors[place]
     return factors[place] / BACK if place else 1.0
 
 

@@ -25,9 +25,15 @@ Noted = Callable[[str], None]
 
 @dataclass(frozen=True)
 class OptimizerTreatment(Treatment):
-    """A change of how an optimizer steps, made when it is built."""
+    """A change of how an optimizer steps, made when it is built.
+
+    Class attributes:
+        role: ``"factor"``, ``"warm-up"`` and ``"course"`` multiply with one another, each once;
+            a ``"finder"`` stands alone.
+    """
 
     family: ClassVar[str] = "learning_rate"
+    role: ClassVar[str]
 
     def refuses(self, facts: RunFacts) -> str | None:
         """Refuse where no optimizer of torch's is built."""
@@ -75,6 +81,14 @@ class OptimizerTreatment(Treatment):
             )
         self.act(optimizer, lambda what: None)
         return model
+
+    def conflicts(self, other: Treatment) -> str | None:
+        """Conflict with another of the same role, and where a rate is to be found out."""
+        if isinstance(other, OptimizerTreatment):
+            roles = {self.role, other.role}
+            if len(roles) == 2 and "finder" not in roles:
+                return None
+        return super().conflicts(other)
 
     def edits(self, sites: Sequence[Site]) -> list[Edit]:
         """Write it where the optimizers are built, in plain torch where that says the same."""

@@ -34,15 +34,18 @@ class ClipCallsPatch:
 
     def __init__(self, note: Callable[[Site], None]) -> None:
         self.note = note
+        self._running = False  # a wrapper that somebody has wrapped in turn stays, and passes on
         self._attributes = Attributes()
 
     def start(self) -> None:
         """Put the helpers in place."""
+        self._running = True
         self._attributes.put(MODULE, SCALES, self._scales(getattr(MODULE, SCALES)))
         self._attributes.put(MODULE, GROUPS, self._groups(getattr(MODULE, GROUPS)))
 
     def stop(self) -> None:
         """Put torch's back."""
+        self._running = False
         self._attributes.restore()
 
     def _scales(self, own: Callable[..., Any]) -> Callable[..., Any]:
@@ -63,6 +66,8 @@ class ClipCallsPatch:
 
     def _theirs(self) -> bool:
         """Whether the script calls, not a treatment; note where."""
+        if not self._running:
+            return False
         frame = sys._getframe(2)
         while frame is not None:
             package = str(frame.f_globals.get("__name__", "")).partition(".")[0]

@@ -13,8 +13,7 @@ from gradreach.treatments.facts import RunFacts
 from gradreach.treatments.optimizer_treatment import Noted, OptimizerTreatment
 from gradreach.treatments.rate_factor import scale_steps
 from gradreach.treatments.step_losses import on_step_loss
-from gradreach.treatments.treatment import Treatment, TreatmentError
-from gradreach.treatments.warm_up import WarmUp
+from gradreach.treatments.treatment import TreatmentError
 
 __all__ = ["Plateau"]
 
@@ -47,6 +46,7 @@ class Plateau(OptimizerTreatment):
         tensor([-5.], requires_grad=True)
     """
 
+    role: ClassVar[str] = "course"
     source: ClassVar[str] = (
         "Bengio (2012), section 3.1.1, arXiv:1206.5533; torch's ReduceLROnPlateau, over steps"
     )
@@ -95,7 +95,3 @@ class Plateau(OptimizerTreatment):
             f"Halve the learning rate when the mean loss of {self.plateau} steps has stopped "
             f'falling: gradreach.treatments.treated(torch.optim.Adam, "{self.label}")(…).'
         )
-
-    def conflicts(self, other: Treatment) -> str | None:
-        """Go together with a warm-up: the two multiply."""
-        return None if isinstance(other, WarmUp) else super().conflicts(other)

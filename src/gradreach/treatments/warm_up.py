@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 from gradreach.records.finding import Finding
 from gradreach.treatments.facts import RunFacts
 from gradreach.treatments.schedule import Schedule
-from gradreach.treatments.treatment import Treatment, TreatmentError
+from gradreach.treatments.treatment import TreatmentError
 
 __all__ = ["WarmUp"]
 
@@ -28,6 +28,7 @@ class WarmUp(Schedule):
         [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
     """
 
+    role: ClassVar[str] = "warm-up"
     source: ClassVar[str] = "Goyal et al. (2017), section 2.2, arXiv:1706.02677"
     side_effects: ClassVar[str] = (
         "the first steps are shorter; a rate that is too high later on stays too high"
@@ -63,7 +64,3 @@ class WarmUp(Schedule):
             f"Let the learning rate rise over the first {self.warm_up} steps: "
             f"LambdaLR(optimizer, lambda step: {self.formula()[0]}), stepped after each step."
         )
-
-    def conflicts(self, other: Treatment) -> str | None:
-        """Conflict with nothing but another warm-up: a factor and a schedule multiply with it."""
-        return super().conflicts(other) if isinstance(other, WarmUp) else None

@@ -35,7 +35,11 @@ def labels(family: type[Treatment], code: str = "vanishing-gradient", **known: A
 
 
 def test_vanishing_tanh_is_offered_gates_and_starts_best_first() -> None:
-    assert labels(Gating) == ["gating(GRU)", "gating(LSTM)"]
+    start = "initialization(chrono, max_lag=150)"
+    assert labels(Gating) == [
+        f"gating(GRU) + {start}", "gating(GRU)", f"gating(LSTM) + {start}", "gating(LSTM)",
+    ]  # fmt: skip
+    assert labels(Gating, sequence_steps=None) == ["gating(GRU)", "gating(LSTM)"]
     assert labels(Initialization)[0] == "initialization(orthogonal)"
     assert labels(Activation)[0] == (
         "activation(relu) + initialization(identity) + clipping(norm=1.0)"

@@ -28,7 +28,7 @@ __all__ = ["ALL", "treatment_from"]
 
 ALL: dict[str, tuple[type[Treatment], ...]] = {
     "activation": (Activation,),
-    "initialization": (Initialization, Chrono, ForgetBias),
+    "initialization": (Chrono, ForgetBias, Initialization),
     "skip": (Skip,),
     "residual": (Residual, LearnedResidual, Euler),
     "gating": (Gating,),

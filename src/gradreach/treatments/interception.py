@@ -60,6 +60,7 @@ class Interception:
         self._backward = BackwardPatch(self.note)
         self._detach = DetachPatch(self.note)
         self._others: list[Patching] = []
+        self._started: list[Patching] = []
         self._running = False
 
     @property
@@ -118,10 +119,10 @@ class Interception:
         self._start_late(self._detach)
 
     def patching(self, patch: Patching) -> None:
-        """Start a treatment's own patch together with the others, and stop it first."""
+        """Start a treatment's own patch together with the others, and stop it with them."""
         self._others.append(patch)
         if self._running:
-            patch.start()
+            self._start(patch)
 
     def note(self, site: Site) -> None:
         """Add a site, unless it is known; a reason why it was left replaces none."""
@@ -136,7 +137,7 @@ class Interception:
             self._running = True
             every: list[Patching] = [self._layers, self._optimizers, *self._others]
             for patch in every:
-                patch.start()
+                self._start(patch)
             self._start_late(self._backward)
             self._start_late(self._detach)
         return self
@@ -144,9 +145,8 @@ class Interception:
     def stop(self) -> None:
         """Leave torch as it was; layers and optimizers already built stay what they are."""
         self._running = False
-        theirs = (self._detach, self._backward, self._optimizers, self._layers)
-        for patch in (*reversed(self._others), *theirs):
-            patch.stop()
+        while self._started:  # the last first: two may have replaced the same function
+            self._started.pop().stop()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -156,4 +156,9 @@ class Interception:
 
     def _start_late(self, patch: BackwardPatch | DetachPatch) -> None:
         if self._running and patch.acts:
+            self._start(patch)
+
+    def _start(self, patch: Patching) -> None:
+        if patch not in self._started:
+            self._started.append(patch)
             patch.start()

@@ -142,8 +142,9 @@ def _imported(name: str) -> ModuleType:
 
 def _main_module(file: str) -> ModuleType:
     """Load a main script under another name, so that what it guards by ``__name__`` stays off."""
-    if MAIN in sys.modules:
-        return sys.modules[MAIN]
+    known = sys.modules.get(MAIN)  # multiprocessing puts our own main module there
+    if known is not None and getattr(known, "__file__", None) == file:
+        return known
     spec = importlib.util.spec_from_file_location(MAIN, file)
     assert spec is not None
     assert spec.loader is not None

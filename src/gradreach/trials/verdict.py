@@ -41,6 +41,11 @@ def sentence_of(metric: str, standings: Sequence[Standing], winner: Standing | N
         )
     if not treated:
         return "No treatment was tried."
+    if not any(each.finished for each in standings if each.dropped is None):
+        return (
+            "Nothing could be compared: no training finished, neither the control nor with any "
+            f"treatment ({_ends(control)})."
+        )
     best = next((each for each in treated if each.effect is not None), None)
     told = (
         f"Nothing helped: none of {len(treated)} treatments was shown to make the {metric} better "
@@ -53,6 +58,11 @@ def sentence_of(metric: str, standings: Sequence[Standing], winner: Standing | N
         return f"{told}."
     name = f"the best, {best.treatment}: " if len(treated) > 1 else ""
     return f"{told} ({name}{_how_much(best.effect)})."
+
+
+def _ends(control: Standing) -> str:
+    told = ", ".join(f"{many} × {name}" for name, many in control.outcomes.items())
+    return f"control: {told}; the log of each trial in the study folder says why"
 
 
 def _helped(metric: str, control: Standing, winner: Standing, effect: Effect) -> str:

@@ -22,10 +22,14 @@ from gradreach.runs.journal_format import (
 from gradreach.runs.journal_reader import journal_path
 from gradreach.runs.row_block import row_block
 
-__all__ = ["Gain", "JournalGrowth"]
+__all__ = ["Gain", "JournalGrowth", "ShrunkJournalError"]
 
 BLOCK = 1 << 24  # bytes a look, so that a long journal does not hold up whoever looks
 NAMES = tuple(COLUMNS)
+
+
+class ShrunkJournalError(JournalError):
+    """The journal was cut, or replaced by a shorter one: what was read before is another run's."""
 
 
 @dataclass
@@ -76,13 +80,16 @@ class JournalGrowth:
         """Return what has become whole since the last call, a block of it at most.
 
         Raises:
-            JournalError: It is gone, is a link, or was cut or replaced by a shorter one.
+            ShrunkJournalError: It was cut or replaced by a shorter one.
+            JournalError: It is gone, or is a link.
         """
         try:
             descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
             try:
                 if os.fstat(descriptor).st_size < self._offset:
-                    raise JournalError(f"'{self.path}' became shorter: was the run begun anew?")
+                    raise ShrunkJournalError(
+                        f"'{self.path}' became shorter: was the run begun anew?"
+                    )
                 data = os.pread(descriptor, BLOCK, self._offset)
             finally:
                 os.close(descriptor)

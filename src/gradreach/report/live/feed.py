@@ -18,7 +18,7 @@ from gradreach.records.sighting import Sighting
 from gradreach.report.live.story import Known, Position, story
 from gradreach.runs.folder import RunFolder, RunFolderError
 from gradreach.runs.journal_format import Entry, JournalError
-from gradreach.runs.journal_growth import JournalGrowth
+from gradreach.runs.journal_growth import JournalGrowth, ShrunkJournalError
 from gradreach.runs.writer_lock import writer_of
 
 __all__ = ["RunFeed"]
@@ -58,12 +58,12 @@ class RunFeed:
             try:
                 self._read()
                 self._known.trouble = ""
+            except ShrunkJournalError:
+                self._growth, self._known = None, Known(epoch=self._known.epoch + 1)
             except JournalError as error:
                 self._known.trouble = str(error).replace(str(self.path), self.path.name)
-                if self._growth is not None and not self.path.exists():
+                if not self.path.exists():
                     self._known.state = "deleted"
-                elif self._growth is not None:
-                    self._growth, self._known = None, Known(epoch=self._known.epoch + 1)
             changed = self._known.mark() != before
             self.version += changed
             return changed

@@ -68,29 +68,26 @@ TREATED = [
 
 
 @pytest.mark.parametrize(("label", "line", "by_hand"), TREATED)
-def test_treated_script_has_the_bits_of_the_line_edited_by_hand(
+def test_treated_script_has_the_bits_of_the_line_edited_by_hand_and_of_its_own_edits(
     tmp_path: Path, label: str, line: str, by_hand: str
 ) -> None:
     cell = "Cell" in line
-    treatment = treatment_from(label)
-    untreated = run(source(line, cell=cell), tmp_path / "train.py")
-
-    treated = run(source(line, cell=cell), tmp_path / "train.py", treatment)
-
-    assert treated.same_bits(run(source(by_hand, cell=cell), tmp_path / "hand.py"))
-    assert not treated.same_bits(untreated)
-
-
-@pytest.mark.parametrize(("label", "line"), [row[:2] for row in TREATED])
-def test_edits_of_a_layer_give_the_bits_of_its_trial(tmp_path: Path, label: str, line: str) -> None:
-    cell = "Cell" in line
     text = source(line, cell=cell)
     treatment = treatment_from(label)
-    treated = run(text, tmp_path / "train.py", treatment)
-    path = tmp_path / "train.py"
 
+    treated = run(text, tmp_path / "train.py", treatment)
     patched = edited(text, treatment.edits(treated.sites))
 
-    assert patched != text
+    assert treated.same_bits(run(source(by_hand, cell=cell), tmp_path / "hand.py"))
     assert "treated(" not in patched
-    assert run(patched, path.with_name("patched.py")).same_bits(treated)
+    assert run(patched, tmp_path / "patched.py").same_bits(treated)
+
+
+def test_scripts_that_are_treated_differently_end_differently(tmp_path: Path) -> None:
+    text = source("nn.RNN(3, 5)", cell=False)
+    labels = ("initialization(orthogonal)", "initialization(np-rnn)", "residual()", "skip(lag=4)")
+
+    runs = [run(text, tmp_path / "train.py")]
+    runs += [run(text, tmp_path / "train.py", treatment_from(label)) for label in labels]
+
+    assert len({tuple(each.losses) for each in runs}) == len(runs)

@@ -19,27 +19,22 @@ TREATMENTS = ["gating(GRU)", "clipping(norm=1.0)", "initialization(identity)"]
 
 @pytest.fixture(scope="module")
 def pool():
-    with LocalPool(2, threads=1) as pool:
-        yield pool
+    pool = LocalPool(2, threads=1)
+    yield pool
+    LocalPool.close(pool)
 
 
 @pytest.fixture
 def compare(pool, monkeypatch):
     """Compare on one fork server for all tests: its imports take seconds."""
 
-    class Lent:
-        def __enter__(self):
-            return pool
-
-        def __exit__(self, *_):
-            pass
-
     def pool_for(jobs, threads, ray=None):
         assert (threads, ray) == (1, None)
         pool.jobs = jobs
-        return Lent()
+        return pool
 
     monkeypatch.setattr(compare_module, "pool_for", pool_for)
+    monkeypatch.setattr(pool, "close", lambda: None)
     return gradreach.compare
 
 

@@ -7,22 +7,26 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gradreach.errors import GradreachError
 from gradreach.records.comparison import Comparison, Direction
 from gradreach.treatments.families import treatment_from
 from gradreach.treatments.treatment import Treatment
-from gradreach.trials.conduct import Plan, Pool, conduct
+from gradreach.trials.conduct import Plan, conduct
 from gradreach.trials.effect import MARGIN
 from gradreach.trials.halving import FINALISTS
 from gradreach.trials.inline import InlinePool
+from gradreach.trials.local import LocalPool
 from gradreach.trials.metric import Metric
 from gradreach.trials.pools import pool_for
 from gradreach.trials.progress import progress_for
 from gradreach.trials.spec import TrialSpec
 from gradreach.trials.study import opened_study
 from gradreach.trials.target import FunctionTarget, target_of
+
+if TYPE_CHECKING:
+    from gradreach.trials.ray_cluster import RayPool
 
 __all__ = ["CompareError", "compare"]
 
@@ -125,12 +129,13 @@ def compare(
         memory=memory,
     )
     with contextlib.ExitStack() as stack:
-        pool: Pool
+        pool: InlinePool | LocalPool | RayPool
         if target is None:
             _refuse_elsewhere(build, jobs=jobs, ray=ray, timeout=timeout, memory=memory)
-            pool = stack.enter_context(InlinePool(partial(build, **(kwargs or {}))))
+            pool = InlinePool(partial(build, **(kwargs or {})))
         else:
-            pool = stack.enter_context(pool_for(jobs, threads, ray))
+            pool = pool_for(jobs, threads, ray)
+        stack.callback(pool.close)
         kept = stack.enter_context(opened_study(study, base))
         shown = stack.enter_context(progress_for(progress))
         return conduct(base, chosen, plan, pool, kept, shown)

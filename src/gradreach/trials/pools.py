@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from gradreach.errors import GradreachError
 from gradreach.trials.local import LocalPool
+
+if TYPE_CHECKING:
+    from gradreach.trials.ray_cluster import RayPool
 
 __all__ = ["JobsError", "pool_for"]
 
@@ -12,7 +17,7 @@ class JobsError(GradreachError, ValueError):
     """So many trials cannot be run at a time."""
 
 
-def pool_for(jobs: int, threads: int, ray: str | None = None) -> LocalPool:
+def pool_for(jobs: int, threads: int, ray: str | None = None) -> LocalPool | RayPool:
     """Return this machine, or a Ray cluster.
 
     Args:
@@ -21,7 +26,13 @@ def pool_for(jobs: int, threads: int, ray: str | None = None) -> LocalPool:
 
     Raises:
         JobsError: ``jobs`` is below 1.
+        MissingExtraError: Ray is asked for and not installed.
+        RayError: The cluster cannot be used.
     """
     if jobs < 1:
         raise JobsError(f"argument 'jobs' must be a whole number of at least 1; got {jobs!r}")
+    if ray is not None:
+        from gradreach.trials.ray_cluster import RayPool
+
+        return RayPool(ray, threads)
     return LocalPool(jobs, threads)

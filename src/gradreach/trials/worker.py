@@ -87,14 +87,22 @@ class Worker:
         """Process id of the server."""
         return self._process.pid
 
-    def start(self, spec: TrialSpec, folder: Path, log: Path) -> int:
+    def start(
+        self, spec: TrialSpec, folder: Path, log: Path, sys_path: list[str] | None = None
+    ) -> int:
         """Fork a trial; returns the number by which its end is told.
+
+        Args:
+            spec: The trial. folder: Takes its result. log: Takes what it prints.
+            sys_path: Where a function is imported from; by default where we do.
 
         Raises:
             WorkerGoneError: The server has ended.
         """
         self._started += 1
-        own_path = list(sys.path) if isinstance(spec.target, FunctionTarget) else None
+        # A script has the path that Python gives it.
+        imports = isinstance(spec.target, FunctionTarget)
+        own_path = (sys_path or list(sys.path)) if imports else None
         self._send({
             "start": self._started, "spec": spec.to_dict(), "folder": str(folder.resolve()),
             "log": str(log.resolve()), "timeout": spec.timeout, "memory": spec.memory,

@@ -43,8 +43,13 @@ def cluster() -> Iterator[Any]:
         cluster.shutdown()
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_table_of_three_nodes_one_lost_half_way_is_that_of_one_process(cluster, tmp_path):
+@pytest.fixture(scope="module")
+def pool(cluster: Any) -> Iterator[RayPool]:
+    with RayPool(cluster.address, 1) as pool:
+        yield pool
+
+
+def test_table_of_three_nodes_one_lost_half_way_is_that_of_one_process(cluster, pool, tmp_path):
     treatments = ["clipping(norm=0.1)", "initialization(identity)"]
     lost: list[bool] = []
 
@@ -53,8 +58,7 @@ def test_table_of_three_nodes_one_lost_half_way_is_that_of_one_process(cluster, 
             lost.append(True)
             cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
 
-    with RayPool(cluster.address, 1) as pool:
-        on_ray = compare_on(pool, treatments, tmp_path / "ray", lose_a_node)
+    on_ray = compare_on(pool, treatments, tmp_path / "ray", lose_a_node)
     here = gradreach.compare(trainings.first_value, treatments, seeds=3)
 
     assert lost
@@ -76,20 +80,20 @@ def compare_on(pool: RayPool, treatments: list[str], study: Path, seen: Any) -> 
 
         RayPool.run(pool, specs, study, telling, tick)
 
-    pool.run = run  # type: ignore[method-assign]
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pool, "run", run)
+        patch.setattr(pool, "close", lambda: None)
         patch.setattr("gradreach.trials.compare.pool_for", lambda *_: pool)
         return gradreach.compare(trainings.first_value, treatments, seeds=3, study=study)
 
 
-def test_trial_that_ends_badly_on_a_node_says_how(cluster, tmp_path):
+def test_trial_that_ends_badly_on_a_node_says_how(pool, tmp_path):
     specs = [spec_of("raises"), spec_of("hangs", note=str(tmp_path / "n"), timeout=1.0)]
     study = Study(tmp_path / "study", specs[0])
 
-    with RayPool(cluster.address, 1) as pool:
-        pool.run(specs[:1], study, lambda *_: None)
-        other = Study(tmp_path / "other", specs[1])
-        pool.run(specs[1:], other, lambda *_: None)
+    pool.run(specs[:1], study, lambda *_: None)
+    other = Study(tmp_path / "other", specs[1])
+    pool.run(specs[1:], other, lambda *_: None)
 
     crashed, late = study.result_of(specs[0]), other.result_of(specs[1])
     assert crashed is not None and crashed.outcome == "crashed"
@@ -114,9 +118,7 @@ def test_cluster_that_wants_a_token_is_explained_within_ten_seconds(tmp_path):
         wait_for(port)
         begun = time.monotonic()
 
-        with pytest.raises(
-            RayError, match="wants a token that this process does not send"
-        ):
+        with pytest.raises(RayError, match="wants a token that this process does not send"):
             connected(f"127.0.0.1:{port}")
 
         assert time.monotonic() - begun < 10

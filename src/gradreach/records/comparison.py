@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from gradreach.records.plain import check_schema
 from gradreach.records.standing import Standing
 from gradreach.records.trial import CONTROL, Trial
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["DIRECTIONS", "Comparison", "Direction"]
 
@@ -91,6 +94,27 @@ class Comparison:
         from gradreach.records.comparison_text import comparison_text
 
         return comparison_text(self)
+
+    @property
+    def log_scale(self) -> bool:
+        """Whether its effects are ratios, so that a picture shows factors as distances."""
+        effects = [each.effect for each in self.standings if each.effect is not None]
+        return bool(effects) and all(effect.scale == "ratio" for effect in effects)
+
+    def plot(self) -> Figure:
+        """Return a figure: the metric of every seed as a dot, joined to its control's.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed.
+        """
+        from gradreach.records.comparison_figure import comparison_figure
+
+        return comparison_figure(self)
+
+    def _repr_html_(self) -> str:
+        from gradreach.records.comparison_page import comparison_fragment
+
+        return comparison_fragment(self)
 
     def __repr__(self) -> str:
         return f"<Comparison of {len(self.standings)} treatments, winner: {self.winner}>"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gradreach.records.comparison import Comparison
     from gradreach.records.standing import Standing
 
-__all__ = ["COLUMNS", "cells_of", "comparison_text"]
+__all__ = ["COLUMNS", "cells_of", "comparison_text", "kept_words"]
 
 WIDTH = 80
 NAME = 30
@@ -38,7 +39,8 @@ def comparison_text(comparison: Comparison, width: int = WIDTH) -> str:
         "  ".join(cell.ljust(size) for cell, size in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
-    return "\n".join(_cut(line, width) for line in [*lines]) + f"\n{comparison.sentence}"
+    told = textwrap.wrap(comparison.sentence, width, break_on_hyphens=False)
+    return "\n".join([*(_cut(line, width) for line in lines), *told])
 
 
 def cells_of(standing: Standing) -> list[str]:
@@ -58,6 +60,18 @@ def cells_of(standing: Standing) -> list[str]:
         "–" if standing.met is None else f"{standing.met} of {standing.seeds}",
         "–" if math.isnan(standing.relative_cost) else f"×{standing.relative_cost:.2g}",
     ]
+
+
+def kept_words(standing: Standing) -> str:
+    """Say which findings are gone, which remain, and which are new.
+
+    Example:
+        >>> from gradreach.records.standing import Standing
+        >>> kept_words(Standing(treatment="a", seeds=1, gone=("vanishing-gradient",)))
+        'gone: vanishing-gradient'
+    """
+    parts = [("gone", standing.gone), ("remaining", standing.remaining), ("new", standing.new)]
+    return "; ".join(f"{name}: {', '.join(codes)}" for name, codes in parts if codes)
 
 
 def _number(value: float) -> str:

@@ -16,6 +16,10 @@ COMMANDS = {
         "gradreach.cli.diagnose:diagnose",
         "Run an unmodified training script and say what is wrong with its gradient.",
     ),
+    "train": (
+        "gradreach.cli.train:train",
+        "Train one built-in task, watched, and say how well it went.",
+    ),
     "report": (
         "gradreach.cli.report:report",
         "Print what a watched run came to, and write its report.",

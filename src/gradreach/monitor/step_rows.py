@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
 from gradreach.monitor.clip_calls import ClipCalls, ClipRow
+from gradreach.monitor.local_gradient import LocalGradient
 from gradreach.monitor.parameters import WatchedParameters
 from gradreach.monitor.reached import GradientArrivals
 from gradreach.monitor.row_pace import RowPace
@@ -89,6 +90,7 @@ class StepRows:
         self.clip = ClipRow()
         self.by_hand = False
         self._arrivals = GradientArrivals()
+        self._local = LocalGradient()
         self._open: OpenRow | None = None
         self._optimizers = 0  # the most that stepped at one point
         self._here = 0
@@ -108,10 +110,13 @@ class StepRows:
         """A backward pass is about to run."""
         self._factor = self.factor(roots)
         self._arrivals.begin(self.parameters.all)
+        if self.pace.due(self.steps):
+            self._local.begin(self.parameters.all)
 
     def end_pass(self, loss: Tensor | None) -> bool:
         """A backward pass has returned; whether it was one of ours."""
         self.parameters.meet()
+        own = self._local.end()
         if not self._arrivals.end(self.parameters.all):
             return False
         self._note_start()
@@ -130,6 +135,9 @@ class StepRows:
                 return True  # a line search: the step is told by where it began
             row.losses.clear()
         row.losses.append(value / factor)
+        # Of several passes it is the sum that is averaged, and no norm of it was seen.
+        one = own is not None and len(row.losses) == 1
+        row.numbers["local_gradient_norm"] = own / factor if one and own is not None else NAN
         if row.due:
             self._see_gradient(row, factor)
         return True
@@ -291,6 +299,7 @@ class StepRows:
 
     def close(self) -> None:
         """The watch ends: what is known of the last step is its row."""
+        self._local.forget()
         if self._open is None:
             return
         if not self._stepped:

@@ -37,6 +37,8 @@ COLUMNS: Mapping[str, str] = {
     "clip_seen": "the norm (or largest entry) that the last of them saw",
     "clip_order": "its place: see CLIP_ORDERS",
     "taken": "1, or 0 where the step was skipped (GradScaler) or blocked (guard)",
+    # The last, as journals of before do not have it.
+    "local_gradient_norm": "‖g‖ of this process before ranks are averaged; NaN where it is alone",
 }
 """The columns of a history, one row a recorded optimizer step. Norms are over the watched
 parameters together; NaN stands for what was not measured."""

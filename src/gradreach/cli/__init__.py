@@ -16,6 +16,10 @@ COMMANDS = {
         "gradreach.cli.diagnose:diagnose",
         "Run an unmodified training script and say what is wrong with its gradient.",
     ),
+    "cure": (
+        "gradreach.cli.cure:cure",
+        "Try remedies on a training script, unedited, against the script as it is.",
+    ),
     "train": (
         "gradreach.cli.train:train",
         "Train one built-in task, watched, and say how well it went.",

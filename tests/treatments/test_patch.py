@@ -5,12 +5,12 @@ from __future__ import annotations
 import shutil
 
 import pytest
+from tests.treatments.step_scripts import PLAIN
+from tests.treatments.trials import apply_patch, assert_same_bits, treated_and_patched
 
 from gradreach.treatments.edit import Edit
 from gradreach.treatments.patch import patch_of
 from gradreach.treatments.source_file import NoLineError, SourceFile
-from tests.treatments.step_scripts import PLAIN
-from tests.treatments.trials import apply_patch, assert_same_bits, treated_and_patched
 
 PROGRAMS = [program for program in ("patch", "git") if shutil.which(program)]
 LINE = 'nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]]'
@@ -115,16 +115,16 @@ def test_patch_is_written_and_applied_by_ourselves_as_well(tmp_path):
 
 
 HEADS = {
-    "docstring": ('"""Doc.\n\nMore.\n"""\n\nfrom __future__ import annotations\n', "import gradreach"),
-    "comment": ("#!/usr/bin/env python\n# mine\n", "import gradreach"),
-    "threads": ('import os\n\nos.environ["OMP_NUM_THREADS"] = "1"\n', "import gradreach"),
+    "docstring": '"""Doc.\n\nMore.\n"""\n\nfrom __future__ import annotations\n',
+    "comment": "#!/usr/bin/env python\n# mine\n",
+    "threads": 'import os\n\nos.environ["OMP_NUM_THREADS"] = "1"\n',
 }
 
 
 @pytest.mark.parametrize("head", list(HEADS))
 @pytest.mark.parametrize("label", ["learning_rate(plateau=2)", "truncation(windows=2)"])
 def test_imports_stand_after_what_must_stand_first(tmp_path, head, label):
-    text = HEADS[head][0] + PLAIN.partition('"""A script."""\n\n')[2]
+    text = HEADS[head] + PLAIN.partition('"""A script."""\n\n')[2]
 
     trial, patched, after = treated_and_patched(tmp_path, text, label)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-
 from tests.treatments.step_scripts import SCRIPTS
 from tests.treatments.trials import assert_same_bits, run, treated_and_patched
+
+from gradreach.treatments import Interception
+from gradreach.treatments.places import note_places
 
 LABELS = (
     "clipping(norm=0.05)",
@@ -46,13 +48,13 @@ NOTHING = {  # nothing to be done there, and nothing done
 
 @pytest.mark.parametrize(("name", "label"), PAIRS)
 def test_patched_script_ends_with_the_bits_of_the_trial(tmp_path, name, label):
-    control = tmp_path / "control.py"
-    control.write_text(SCRIPTS[name])
+    plain = tmp_path / "plain.py"
+    plain.write_text(SCRIPTS[name])
 
     trial, patched, _ = treated_and_patched(tmp_path, SCRIPTS[name], label)
 
     assert_same_bits(trial, patched)
-    untreated = run(control)
+    untreated = run(plain)
     same = [a.shape == b.shape and torch.equal(a, b) for a, b in zip(trial, untreated, strict=True)]
     assert all(same) == ((name, label) in NOTHING)
 
@@ -70,8 +72,8 @@ def test_every_script_patched_for_every_treatment_ends_with_the_bits_of_the_tria
 
 WRITTEN = {
     ("plain", "clipping(norm=0.5)"): (
-        '    nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]]'
-        ", 0.5)\n    optimizer.step()\n"
+        "    nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in "
+        'group["params"]], 0.5)\n    optimizer.step()\n'
     ),
     ("plain", "learning_rate(factor=0.1)"): "optimizer = torch.optim.SGD(params, lr=0.07 / 10)\n",
     ("own-clip", "learning_rate(factor=0.1)"): "torch.optim.Adam(params, lr=0.0001)\n",
@@ -120,3 +122,21 @@ def test_steps_that_no_line_shows_are_treated_where_the_optimizers_are_built(tmp
     assert text.count('gr.treatments.treated(torch.optim.SGD, "clipping(norm=0.5)")(') == 1
     assert text.count('gr.treatments.treated(torch.optim.Adam, "clipping(norm=0.5)")(') == 1
     assert text.count("import gradreach as gr\n") == 1
+
+
+@pytest.mark.parametrize("name", list(SCRIPTS))
+def test_noting_the_places_changes_nothing(tmp_path, name):
+    script = tmp_path / "train.py"
+    script.write_text(SCRIPTS[name])
+    plain = run(script)
+
+    with Interception() as intercepted:
+        note_places(intercepted)
+        noted = run(script)
+
+    assert_same_bits(noted, plain)
+    kinds = {site.kind for site in intercepted.sites}
+    assert {"layer", "optimizer", "update", "script"} <= kinds
+    assert ("clip" in kinds) == ("clip_grad" in SCRIPTS[name])
+    assert ("own-rates" in kinds) == (name == "groups")
+    assert ("rate-set" in kinds) == (name in ("groups", "trainer"))

@@ -14,6 +14,7 @@ import torch
 
 from gradreach.treatments import Interception, treatment_from
 from gradreach.treatments.patch import patch_of
+from gradreach.treatments.places import note_places
 
 Weights = list[torch.Tensor]
 
@@ -46,7 +47,7 @@ def run(script: Path) -> Weights:
 def treated_and_patched(
     folder: Path, text: str | bytes, label: str
 ) -> tuple[Weights, Weights, str]:
-    """Run a script treated, then patch a copy of it with a program, and run that.
+    """Run a script treated, then patch it by the places of an untreated run, and run it again.
 
     Returns:
         The final weights of both, and the script as patched.
@@ -57,7 +58,10 @@ def treated_and_patched(
     with Interception() as intercepted:
         treatment.install(intercepted)
         trial = run(script)
-    apply_patch(folder, patch_of(treatment.edits(intercepted.sites), root=folder).data)
+    with Interception() as control:  # as `gradreach cure` does: its control notes the places
+        note_places(control)
+        run(script)
+    apply_patch(folder, patch_of(treatment.edits(control.sites), root=folder).data)
     return trial, run(script), script.read_bytes().decode("utf-8", "replace")
 
 

@@ -19,10 +19,10 @@ from gradreach.treatments.finished_gradient import on_finished_gradient, paramet
 from gradreach.treatments.imports_of import Imports
 from gradreach.treatments.interception import Interception
 from gradreach.treatments.lines_before_step import at_top, before_steps, written
-from gradreach.treatments.own_clipping import ClipCallsPatch, without_own_clipping
+from gradreach.treatments.own_clipping import without_own_clipping
+from gradreach.treatments.places import note_places
 from gradreach.treatments.sites import Site
 from gradreach.treatments.treatment import Treatment, TreatmentError
-from gradreach.treatments.update_sites import note_updates
 
 __all__ = ["ClippingFamily", "NormClipping", "ValueClipping"]
 
@@ -54,8 +54,7 @@ class ClippingFamily(Treatment):
 
     def install(self, run: Interception) -> None:
         """Clip before every step of every optimizer, and nowhere else."""
-        note_updates(run)
-        run.patching(ClipCallsPatch(run.note))
+        note_places(run).clips.blocks = True
         run.on_optimizer(self._hook)
 
     def apply(self, model: nn.Module, optimizer: Optimizer | None = None) -> nn.Module:

@@ -20,10 +20,10 @@ from gradreach.treatments.facts import RunFacts
 from gradreach.treatments.interception import Interception
 from gradreach.treatments.lines_before_step import at_top
 from gradreach.treatments.pass_count import passes
+from gradreach.treatments.places import note_places
 from gradreach.treatments.recut import recut
 from gradreach.treatments.sites import Site
 from gradreach.treatments.treatment import Treatment, TreatmentError
-from gradreach.treatments.update_sites import note_updates
 
 __all__ = ["JoinedWindows"]
 
@@ -88,7 +88,7 @@ class JoinedWindows(Treatment):
 
     def install(self, run: Interception) -> None:
         """Put off passes and steps, and keep states attached."""
-        note_updates(run)  # they name the script
+        note_places(run)
         joined = _Joined(self.windows)
         run.on_built_layer(lambda layer: recut(layer, joins=True))
         run.patching(joined)

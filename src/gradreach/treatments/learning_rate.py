@@ -15,7 +15,8 @@ from gradreach.treatments.call_text import CallText, code_of
 from gradreach.treatments.edit import Edit
 from gradreach.treatments.facts import RunFacts
 from gradreach.treatments.imports_of import Imports
-from gradreach.treatments.optimizer_treatment import Noted, OptimizerTreatment
+from gradreach.treatments.optimizer_treatment import OptimizerTreatment
+from gradreach.treatments.places import OWN_RATES
 from gradreach.treatments.rate_factor import scale_steps
 from gradreach.treatments.sites import Site
 from gradreach.treatments.source_file import NoLineError, SourceFile
@@ -23,7 +24,6 @@ from gradreach.treatments.treatment import TreatmentError
 
 __all__ = ["LearningRate", "times_factor"]
 
-OWN_RATES = "own-rates"  # noted where a group of parameters has a learning rate of its own
 TOO_LOW = ("learning-rate-too-low", "stagnated-training")
 
 
@@ -71,14 +71,11 @@ class LearningRate(OptimizerTreatment):
         every = [cls(factor, each_step=facts.scheduler) for factor in factors]
         return [each for each in every if each.applies_to(finding, facts)]
 
-    def act(self, optimizer: Optimizer, note: Noted) -> None:
+    def act(self, optimizer: Optimizer) -> None:
         """Multiply the rates now, or from now on at each step."""
         if self.each_step:
             scale_steps(optimizer, lambda step: self.factor)
             return
-        rate = optimizer.defaults.get("lr")
-        if any(group.get("lr") != rate for group in optimizer.param_groups):
-            note(OWN_RATES)
         for holder in (optimizer.defaults, *optimizer.param_groups):
             if "lr" in holder:
                 holder["lr"] = times_factor(holder["lr"], self.factor)

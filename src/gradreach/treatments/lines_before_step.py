@@ -27,8 +27,6 @@ def before_steps(label: str, line: StepLine, sites: Sequence[Site]) -> list[Edit
         NoLineError: No site tells of a file that could be changed.
     """
     updates = list({site.span: site for site in sites if site.kind == "update"}.values())
-    if not updates:
-        raise NoLineError(f"no optimizer step was seen, before which {label} could be written")
     return written(
         lambda: _before_each(updates, line) if _one_kind(sites) else [],
         lambda: at_constructors(label, sites),
@@ -83,7 +81,7 @@ def at_top(label: str, sites: Sequence[Site]) -> list[Edit]:
     Raises:
         NoLineError: It is no script.
     """
-    scripts = {site.numbers["script"] for site in sites if site.numbers.get("script")}
+    scripts = {site.file for site in sites if site.kind == "script"}
     if len(scripts) != 1:
         raise NoLineError(f"there is no script at whose top {label} could be written")
     source = SourceFile.read(scripts.pop())
@@ -107,6 +105,8 @@ def _one_kind(sites: Sequence[Site]) -> bool:
 
 
 def _before_each(updates: Sequence[Site], line: StepLine) -> list[Edit]:
+    if not updates:
+        raise NoLineError("no optimizer step was seen")
     edits = [edit for site in updates for edit in _before(site, line)]
     return list(dict.fromkeys(edits))
 

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from gradreach.records.finding import Finding
 from gradreach.treatments.facts import RunFacts
 from gradreach.treatments.finished_gradient import parameters_of
-from gradreach.treatments.optimizer_treatment import Noted, OptimizerTreatment
+from gradreach.treatments.optimizer_treatment import OptimizerTreatment
 from gradreach.treatments.rate_factor import scale_steps
 from gradreach.treatments.step_losses import on_step_loss
 from gradreach.treatments.treatment import TreatmentError
@@ -74,7 +74,7 @@ class FoundRate(OptimizerTreatment):
         each = cls(100)
         return [each] if facts.steps >= 1000 and each.applies_to(finding, facts) else []
 
-    def act(self, optimizer: Optimizer, note: Noted) -> None:
+    def act(self, optimizer: Optimizer) -> None:
         """Begin the test."""
         test = _RangeTest(self.finder)
         optimizer.register_step_pre_hook(test.keep)

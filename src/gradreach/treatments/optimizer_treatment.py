@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,13 +14,11 @@ from gradreach.treatments.edit import Edit
 from gradreach.treatments.facts import RunFacts
 from gradreach.treatments.interception import Interception
 from gradreach.treatments.lines_before_step import at_constructors, at_top, written
-from gradreach.treatments.sites import Site, caller, site_at
+from gradreach.treatments.places import note_places
+from gradreach.treatments.sites import Site
 from gradreach.treatments.treatment import Treatment, TreatmentError
-from gradreach.treatments.update_sites import script_file
 
 __all__ = ["OptimizerTreatment"]
-
-Noted = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -42,12 +40,8 @@ class OptimizerTreatment(Treatment):
         return "no torch optimizer is built whose learning rate could be changed"
 
     @abstractmethod
-    def act(self, optimizer: Optimizer, note: Noted) -> None:
-        """Treat an optimizer that has just been built.
-
-        Args:
-            note: Takes the name of something to be remembered of the optimizer's site.
-        """
+    def act(self, optimizer: Optimizer) -> None:
+        """Treat an optimizer that has just been built."""
 
     def plain_edits(self, sites: Sequence[Site]) -> list[Edit]:
         """Write it without gradreach.
@@ -59,14 +53,8 @@ class OptimizerTreatment(Treatment):
 
     def install(self, run: Interception) -> None:
         """Treat every optimizer that the run builds."""
-
-        def act(optimizer: Optimizer) -> None:
-            frame = caller()
-            script = {"script": script_file()}
-            run.note(site_at(frame, "built", type(optimizer).__qualname__, numbers=script))
-            self.act(optimizer, lambda what: run.note(site_at(None, what, "")))
-
-        run.on_optimizer(act)
+        note_places(run)
+        run.on_optimizer(self.act)
 
     def apply(self, model: nn.Module, optimizer: Optimizer | None = None) -> nn.Module:
         """Treat this optimizer from now on.
@@ -79,7 +67,7 @@ class OptimizerTreatment(Treatment):
                 f"{self.label}.apply(): argument 'optimizer' is None, but it is the optimizer that "
                 "has the learning rate; pass it"
             )
-        self.act(optimizer, lambda what: None)
+        self.act(optimizer)
         return model
 
     def conflicts(self, other: Treatment) -> str | None:

@@ -23,17 +23,20 @@ VALUE = "clip_grad_value_"
 
 
 class ClipCallsPatch:
-    """Torch's clipping functions measure, and clip nothing, while started.
+    """Sees the calls of torch's clipping functions while started; where it blocks, none clips.
 
     Their helpers are replaced, as ``from torch.nn.utils import clip_grad_norm_`` keeps the
     function itself. Calls of ours, from within an optimizer's step, clip.
 
     Args:
         note: Called with the site of each call.
+
+    Attributes:
+        blocks: Whether the script's calls measure only.
     """
 
     def __init__(self, note: Callable[[Site], None]) -> None:
-        self.note = note
+        self.note, self.blocks = note, False
         self._running = False  # a wrapper that somebody has wrapped in turn stays, and passes on
         self._attributes = Attributes()
 
@@ -51,21 +54,21 @@ class ClipCallsPatch:
     def _scales(self, own: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(own)
         def clip(*args: Any, **options: Any) -> Any:
-            return None if self._theirs() else own(*args, **options)
+            return None if self._blocked() else own(*args, **options)
 
         return clip
 
     def _groups(self, own: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(own)
         def group(*args: Any, **options: Any) -> Any:
-            if sys._getframe(1).f_code.co_name == VALUE and self._theirs():
+            if sys._getframe(1).f_code.co_name == VALUE and self._blocked():
                 return {}
             return own(*args, **options)
 
         return group
 
-    def _theirs(self) -> bool:
-        """Whether the script calls, not a treatment; note where."""
+    def _blocked(self) -> bool:
+        """Whether it is the script that calls, not a treatment, and is not to clip; note where."""
         if not self._running:
             return False
         frame = sys._getframe(2)
@@ -79,7 +82,7 @@ class ClipCallsPatch:
                 return False
             frame = frame.f_back
         self.note(site_at(caller(), "clip", "torch.nn.utils.clip_grad"))
-        return True
+        return self.blocks
 
 
 def without_own_clipping(sites: Sequence[Site]) -> list[Edit]:

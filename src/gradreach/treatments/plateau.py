@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from gradreach.records.finding import Finding
 from gradreach.treatments.facts import RunFacts
-from gradreach.treatments.optimizer_treatment import Noted, OptimizerTreatment
+from gradreach.treatments.optimizer_treatment import OptimizerTreatment
 from gradreach.treatments.rate_factor import scale_steps
 from gradreach.treatments.step_losses import on_step_loss
 from gradreach.treatments.treatment import TreatmentError
@@ -70,7 +70,7 @@ class Plateau(OptimizerTreatment):
         too_low = "learning-rate-too-low" in (finding.code, finding.numbers.get("because"))
         return [each] if each.applies_to(finding, facts) and not too_low else []
 
-    def act(self, optimizer: Optimizer, note: Noted) -> None:
+    def act(self, optimizer: Optimizer) -> None:
         """Follow the loss of this optimizer's steps from now on."""
         window: list[float] = []
         best, factor = math.inf, 1.0

@@ -16,24 +16,14 @@ RateFactor = Callable[[int], float]  # the factor of step 0, 1, 2, …
 
 @dataclass
 class _Scaling:
-    """What is done to the rates of one optimizer.
-
-    Args:
-        on_change: Called once, when somebody else is seen to have changed a rate.
-    """
+    """What is done to the rates of one optimizer."""
 
     factors: list[RateFactor] = field(default_factory=list)
-    on_change: list[Callable[[], None]] = field(default_factory=list)
     step: int = 0
-    left: list[Any] | None = None
     inside: list[tuple[dict[str, Any], Any, Any]] = field(default_factory=list)
 
     def before(self, optimizer: Optimizer, args: Any, options: Any) -> None:
         self._put_back()  # the step before was left by an exception
-        rates = [group["lr"] for group in optimizer.param_groups]
-        if self.left is not None and rates != self.left:
-            while self.on_change:
-                self.on_change.pop()()
         factors = [factor(self.step) for factor in self.factors]
         for group in optimizer.param_groups:
             made = group["lr"]
@@ -45,7 +35,6 @@ class _Scaling:
     def after(self, optimizer: Optimizer, args: Any, options: Any) -> None:
         self.step += 1
         self._put_back()
-        self.left = [group["lr"] for group in optimizer.param_groups]
 
     def _put_back(self) -> None:
         """Undo it, unless the step itself has set another rate."""
@@ -58,9 +47,7 @@ class _Scaling:
 _scalings: WeakKeyDictionary[Optimizer, _Scaling] = WeakKeyDictionary()
 
 
-def scale_steps(
-    optimizer: Optimizer, factor: RateFactor, on_change: Callable[[], None] | None = None
-) -> None:
+def scale_steps(optimizer: Optimizer, factor: RateFactor) -> None:
     """Let step t of an optimizer be made with ``factor(t)`` times the learning rate set then.
 
     The rate is put back after the step: a scheduler of the script, or a line that sets the rate,
@@ -69,7 +56,6 @@ def scale_steps(
 
     Args:
         factor: Called once a step, in order.
-        on_change: Called once, if somebody else changes a rate between two steps.
 
     Example:
         >>> import torch
@@ -88,5 +74,3 @@ def scale_steps(
         optimizer.register_step_pre_hook(scaling.before)
         optimizer.register_step_post_hook(scaling.after)
     scaling.factors.append(factor)
-    if on_change is not None:
-        scaling.on_change.append(on_change)

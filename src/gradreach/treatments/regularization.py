@@ -16,9 +16,9 @@ from gradreach.treatments.facts import RunFacts
 from gradreach.treatments.interception import Interception
 from gradreach.treatments.lines_before_step import at_constructors, at_top, written
 from gradreach.treatments.omega import OmegaRNN, regularize
+from gradreach.treatments.places import note_places
 from gradreach.treatments.sites import Site
 from gradreach.treatments.treatment import Treatment, TreatmentError
-from gradreach.treatments.update_sites import note_updates
 
 __all__ = ["Omega"]
 
@@ -77,7 +77,7 @@ class Omega(Treatment):
 
     def install(self, run: Interception) -> None:
         """Regularise every nn.RNN that the run builds."""
-        note_updates(run)  # they name the script
+        note_places(run)
         run.on_built_layer(self.act)
 
     def apply(self, model: nn.Module, optimizer: Optimizer | None = None) -> nn.Module:

@@ -12,14 +12,13 @@ from torch.optim import Optimizer
 from gradreach.treatments.call_text import CallText
 from gradreach.treatments.edit import Edit
 from gradreach.treatments.imports_of import Imports
-from gradreach.treatments.optimizer_treatment import Noted, OptimizerTreatment
+from gradreach.treatments.optimizer_treatment import OptimizerTreatment
+from gradreach.treatments.places import RATE_SET
 from gradreach.treatments.rate_factor import scale_steps
 from gradreach.treatments.sites import Site
 from gradreach.treatments.source_file import NoLineError, SourceFile
 
 __all__ = ["Schedule"]
-
-RATE_SET = "rate-set"  # noted where the script changes a learning rate itself
 
 
 @dataclass(frozen=True)
@@ -34,9 +33,9 @@ class Schedule(OptimizerTreatment):
     def formula(self) -> tuple[str, tuple[str, ...]]:
         """Return :meth:`factor_of` as an expression of ``step``, and the modules it needs."""
 
-    def act(self, optimizer: Optimizer, note: Noted) -> None:
+    def act(self, optimizer: Optimizer) -> None:
         """Multiply the rate at each step from now on."""
-        scale_steps(optimizer, self.factor_of, lambda: note(RATE_SET))
+        scale_steps(optimizer, self.factor_of)
 
     def plain_edits(self, sites: Sequence[Site]) -> list[Edit]:
         """Write a scheduler of torch's that the optimizer's own steps drive.

@@ -16,10 +16,10 @@ from gradreach.treatments.edit import Edit
 from gradreach.treatments.facts import RunFacts
 from gradreach.treatments.interception import Interception
 from gradreach.treatments.lines_before_step import at_constructors, at_top, written
+from gradreach.treatments.places import note_places
 from gradreach.treatments.recut import recut
 from gradreach.treatments.sites import Site
 from gradreach.treatments.treatment import Treatment, TreatmentError
-from gradreach.treatments.update_sites import note_updates
 
 __all__ = ["DetachedState", "RecutTreatment", "ShorterGradient", "UndoneDetach"]
 
@@ -40,7 +40,7 @@ class RecutTreatment(Treatment):
 
     def install(self, run: Interception) -> None:
         """Treat every recurrent layer and cell of torch's that the run builds."""
-        note_updates(run)  # they name the script
+        note_places(run)
         run.on_built_layer(self.act)
 
     def apply(self, model: nn.Module, optimizer: Optimizer | None = None) -> nn.Module:

@@ -105,8 +105,18 @@ def conduct(
 
     Raises:
         PlanError: Two treatments have one label.
+        KeyboardInterrupt: As it came; what has ended until then is kept.
     """
-    return _Conduct(base, treatments, plan, pool, study, progress).comparison()
+    conducting = _Conduct(base, treatments, plan, pool, study, progress)
+    try:
+        return conducting.comparison()
+    except KeyboardInterrupt:
+        if study.lasts:
+            progress.say(
+                f"Interrupted. What has ended is kept in '{study.path}': the same command again "
+                "runs what is missing."
+            )
+        raise
 
 
 class _Conduct:

@@ -105,9 +105,9 @@ class Bar(Progress):
 
         self._console = Console(file=stream)
         self._bar = RichProgress(
-            TextColumn("{task.fields[outcomes]}"),
-            BarColumn(),
+            BarColumn(bar_width=24),
             TextColumn("{task.percentage:>3.0f} %  {task.fields[left]}"),
+            TextColumn("{task.fields[outcomes]}", markup=False),
             console=self._console,
             transient=True,
         )
@@ -124,6 +124,7 @@ class Bar(Progress):
             total=max(self.expected, 1e-9),
             outcomes=self._state(),
             left=time_left(self.seconds_left),
+            refresh=True,
         )
 
     def _state(self) -> str:

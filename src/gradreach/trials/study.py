@@ -45,6 +45,8 @@ class Study:
 
     def __init__(self, path: Path, spec: TrialSpec) -> None:
         self.path = path
+        self.lasts = True
+        """Whether the folder outlives this process."""
         self.broken: list[str] = []
         """Results that had to be thrown away, each with its reason."""
         # As it comes back from the file: tuples are lists there.
@@ -121,7 +123,9 @@ def opened_study(path: str | Path | None, spec: TrialSpec) -> Iterator[Study]:
     """
     if path is None:
         with tempfile.TemporaryDirectory(prefix="gradreach-study-") as name:
-            yield Study(Path(name) / "study", spec)
+            study = Study(Path(name) / "study", spec)
+            study.lasts = False
+            yield study
         return
     study = Study(Path(path), spec)
     try:

@@ -53,7 +53,7 @@ def main() -> None:
     """Compare on so many jobs or on Ray, and leave the results as JSON."""
     study, out, how = sys.argv[1:]
     where = {"ray": how[4:]} if how.startswith("ray=") else {"jobs": int(how)}
-    from _trials import study as importable  # not __main__: Ray's nodes import it by this name
+    import killed_study as importable  # not as __main__: a cluster's nodes import it by its name
 
     comparison = gradreach.compare(
         importable.first_value, TREATMENTS, seeds=SEEDS, finalists=3, study=study, **where

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.nn.utils.rnn import pack_padded_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 import gradreach as gr
 
@@ -224,3 +224,14 @@ def test_batch_without_sequences_has_gradients_of_zero(name):
     assert output.shape == (5, 0, 4)
     for weight in layer.parameters():
         assert torch.equal(weight.grad, torch.zeros_like(weight))
+
+
+@pytest.mark.parametrize("kind", ["RNN", "GRU", "LSTM"])
+def test_packed_data_shorter_than_its_sizes_is_refused_as_torch_does(kind):
+    layer, torchs = getattr(gr.nn, kind)(3, 5), getattr(torch.nn, kind)(3, 5)
+    packed = PackedSequence(torch.randn(5, 3), torch.tensor([3, 3, 2]))
+
+    with pytest.raises(RuntimeError):
+        torchs(packed)
+    with pytest.raises(RuntimeError, match="Expected packed data of 8 rows, .* got 5"):
+        layer(packed)

@@ -124,6 +124,12 @@ class RecurrentLayer(Remedied, torch.nn.RNNBase):
             self.check_forward_args(data, hx, batch_sizes)
         if not steps:
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
+        if batch_sizes is not None and int(batch_sizes.sum()) > data.size(0):
+            raise RuntimeError(  # the kernels read what the sizes say
+                f"{self.kind.upper()}: Expected packed data of {int(batch_sizes.sum())} rows, as"
+                f" its batch_sizes say, got {data.size(0)}: were lengths beyond the padded"
+                " sequence given to pack_padded_sequence?"
+            )
 
     def _run(
         self, sequence: Tensor, batch_sizes: Tensor | None, hx: Any, weights: Weights

@@ -11,6 +11,7 @@ import torch
 from tests.conformance.test_treatments import facts, found
 from tests.treatments.trials import run
 from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence
 from torch.testing import assert_close
 
 import gradreach as gr
@@ -26,6 +27,7 @@ from gradreach.treatments import (
     Skip,
     Treatment,
     TreatmentError,
+    treat,
     treatment_from,
 )
 
@@ -161,6 +163,64 @@ def test_built_model_that_cannot_be_treated_is_refused(
 def test_public_names_are_reached_through_the_package() -> None:
     assert gr.treatments.Gating("GRU") == treatment_from("gating(GRU)")
     assert gr.treatments.treatment_from(gr.treatments.Skip(lag=4)) == Skip(lag=4)
+
+
+OPTIONS: list[dict[str, Any]] = [
+    {"num_layers": 2, "dropout": 0.5},
+    {"bidirectional": True, "batch_first": True},
+    {"bias": False, "dtype": torch.float64},
+]
+EVERY = [
+    *[("RNN", label) for label in (
+        "gating(GRU)", "gating(LSTM)", "activation(relu)", "activation(modrelu)", "residual()",
+        "residual(learned)", "residual(epsilon=0.01)", "skip(lag=3)", "initialization(identity)",
+        "initialization(np-rnn)", "initialization(orthogonal)",
+    )],
+    *[(kind, label) for kind in ("GRU", "LSTM") for label in (
+        "initialization(orthogonal)", "initialization(chrono, max_lag=9)", "skip(lag=3)",
+        "initialization(forget_bias=1.0)",
+    )],
+    ("GRU", "gating(LSTM)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize(("kind", "label"), EVERY)
+def test_treated_layer_takes_torchs_arguments_and_calls(
+    kind: str, label: str, options: dict[str, Any]
+) -> None:
+    plain = getattr(nn, kind)(3, 5, **options)
+    with treat(label):
+        layer = getattr(nn, kind)(3, 5, **options)
+    batch_first, dtype = options.get("batch_first", False), options.get("dtype", torch.float32)
+    x = torch.randn(7, 4, 3, dtype=dtype)
+    packed = pack_padded_sequence(
+        x, torch.full((4,), 7) if not batch_first else torch.tensor([4, 1, 2, 3, 4, 2, 1]), batch_first=batch_first,
+        enforce_sorted=False,
+    )  # fmt: skip
+
+    assert {each.dtype for each in layer.parameters()} == {dtype}
+    for given in (x, x[0], packed):
+        output, state = layer(given)
+        expected, expected_state = plain(given)
+        again, _ = layer(given, state)
+        assert type(output) is type(expected) is type(again)
+        if given is not packed:
+            assert output.shape == expected.shape
+        one = state[0] if kind == "LSTM" else state
+        assert one.shape == (expected_state[0] if kind == "LSTM" else expected_state).shape
+
+
+def test_layer_among_others_that_cannot_take_a_remedy_is_left() -> None:
+    with treat("skip(lag=3) + initialization(chrono, max_lag=9)"):
+        model = nn.ModuleList(
+            [nn.LSTM(3, 5, proj_size=2), nn.LSTM(3, 5, bias=False), nn.GRU(3, 5), nn.GRUCell(3, 5)]
+        )
+
+    assert [str(each).partition("5, ")[2].rstrip(")") for each in model] == [
+        "proj_size=2, forget_bias='chrono', max_lag=9", "bias=False, skip=3",
+        "skip=3, forget_bias='chrono', max_lag=9", "forget_bias='chrono', max_lag=9",
+    ]  # fmt: skip
 
 
 STATEFUL = """

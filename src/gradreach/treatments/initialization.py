@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 from gradreach.records.finding import Finding
 from gradreach.treatments.activation import CLIP
 from gradreach.treatments.facts import RunFacts
+from gradreach.treatments.layer_call import LayerCall
 from gradreach.treatments.layer_treatment import LayerTreatment
 from gradreach.treatments.treatment import Treatment, TreatmentError
 
@@ -148,8 +149,12 @@ class ForgetBias(LayerTreatment):
         """Refuse a second start of the gates; weights may start as they like."""
         return None if isinstance(other, Initialization) else super().conflicts(other)
 
+    def rewrite(self, call: LayerCall) -> LayerCall | None:
+        """Return the call with the remedies; ``None`` for a layer without biases, too."""
+        return super().rewrite(call) if call.arguments.get("bias", True) else None
+
     def refuses(self, facts: RunFacts) -> str | None:
-        """Refuse also layers without biases."""
+        """Refuse also where no gate has a bias."""
         return super().refuses(facts) or _without_bias(facts)
 
     @classmethod
@@ -201,8 +206,12 @@ class Chrono(LayerTreatment):
         """Refuse a second start of the gates; weights may start as they like."""
         return None if isinstance(other, Initialization) else super().conflicts(other)
 
+    def rewrite(self, call: LayerCall) -> LayerCall | None:
+        """Return the call with the remedies; ``None`` for a layer without biases, too."""
+        return super().rewrite(call) if call.arguments.get("bias", True) else None
+
     def refuses(self, facts: RunFacts) -> str | None:
-        """Refuse also layers without biases."""
+        """Refuse also where no gate has a bias."""
         return super().refuses(facts) or _without_bias(facts)
 
     @classmethod
@@ -229,6 +238,6 @@ def _check(call: str, argument: str, value: float, least: float) -> None:
 
 
 def _without_bias(facts: RunFacts) -> str | None:
-    if all(each.bias for each in facts.treatable("gru", "lstm")):
+    if any(each.bias for each in facts.treatable("gru", "lstm")):
         return None
     return "its gates were built with bias=False, and there is nothing to start"

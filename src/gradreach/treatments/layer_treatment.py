@@ -58,6 +58,8 @@ class LayerTreatment(Treatment):
             return f"a cell called step by step sees one earlier state only; it takes {fitting}"
         left = next((each.left for each in facts.layers if each.left), "")
         found = f" (the layer is {left})" if left else ""
+        if not facts.layers:
+            found = " (a recurrence that is written out has no constructor to intercept)"
         return f"there is no {fitting} that could be built otherwise{found}"
 
     def install(self, run: Interception) -> None:

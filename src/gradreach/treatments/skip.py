@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 
 from gradreach.records.finding import Finding
 from gradreach.treatments.facts import RunFacts
+from gradreach.treatments.layer_call import LayerCall
 from gradreach.treatments.layer_treatment import LayerTreatment
 from gradreach.treatments.treatment import TreatmentError
 
@@ -60,12 +61,16 @@ class Skip(LayerTreatment):
         given: dict[str, Any] = {"skip": self.lag}
         return given if self.weight == 1.0 else {**given, "skip_weight": self.weight}
 
+    def rewrite(self, call: LayerCall) -> LayerCall | None:
+        """Return the call with the connections; ``None`` for a projected LSTM, too."""
+        return None if call.arguments.get("proj_size") else super().rewrite(call)
+
     def refuses(self, facts: RunFacts) -> str | None:
         """Refuse also sequences that are not longer than the jump, and projected states."""
         why = super().refuses(facts)
         if why is not None:
             return why
-        if any(each.proj_size for each in facts.treatable()):
+        if all(each.proj_size for each in facts.treatable(*self.kinds)):
             return "an LSTM with proj_size is computed by torch's own kernel, which knows no skips"
         if facts.sequence_steps is not None and facts.sequence_steps <= self.lag:
             return f"its sequences have {facts.sequence_steps} steps, no more than the jump"

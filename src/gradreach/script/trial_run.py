@@ -22,8 +22,8 @@ from gradreach.script.runner import StopScript, run_script
 from gradreach.script.seeding import Seeding, seed_all, seeding_of, shift_fixed_seeds
 from gradreach.script.trial_cost import TRIAL_COST
 from gradreach.treatments.interception import Interception
+from gradreach.treatments.places import note_places
 from gradreach.treatments.treatment import Treatment
-from gradreach.treatments.update_sites import note_updates
 
 __all__ = ["run_script_trial"]
 
@@ -114,7 +114,7 @@ class _Run:
             # The control notes the places that a patch would have to change.
             self.interception.on_backward(lambda loss: None)
             self.interception.on_detach(lambda tensor, site: False)
-            note_updates(self.interception)
+            note_places(self.interception)
         else:
             self.treatment.install(self.interception)
         stack.enter_context(self.interception)

@@ -82,6 +82,7 @@ def at_top(label: str, sites: Sequence[Site]) -> list[Edit]:
         NoLineError: It is no script.
     """
     scripts = {site.file for site in sites if site.kind == "script"}
+    scripts |= {site.numbers["script"] for site in sites if site.numbers.get("script")}
     if len(scripts) != 1:
         raise NoLineError(f"there is no script at whose top {label} could be written")
     source = SourceFile.read(scripts.pop())

@@ -6,9 +6,10 @@
   const MOST_RUNS = 4, QUIET_SECONDS = 12;
   const holder = document.getElementById("columns"), status = document.getElementById("connection");
   const list = document.getElementById("runs"), chooser = document.getElementById("chooser");
+  const boxes = new Map(); // run id -> its box in the list of runs
   const columns = new Map(); // run id -> what its column holds
   let chosen = (asked.get("runs") || "").split(",").filter(Boolean).slice(0, MOST_RUNS);
-  let source = null, heard = Date.now(), known = [];
+  let source = null, heard = Date.now();
   const { element } = charts;
 
   function say(text, lost) {
@@ -52,16 +53,19 @@
   }
 
   function showRuns(runs) {
-    known = runs;
-    list.replaceChildren();
     chooser.querySelector("summary").textContent = `Runs (${runs.length}); up to ${MOST_RUNS} side by side`;
     chooser.hidden = runs.length < 2;
     for (const run of runs) {
+      if (boxes.has(run.id)) { // kept as it is, or whoever is choosing would lose the focus
+        boxes.get(run.id).checked = chosen.includes(run.id);
+        continue;
+      }
       const label = element("label", element("li", list));
       const box = element("input", label);
       box.type = "checkbox";
       box.value = run.id;
       box.checked = chosen.includes(run.id);
+      boxes.set(run.id, box);
       element("span", label, run.name);
       element("span", label, run.changed).className = "soft";
       box.addEventListener("change", () => {
@@ -69,6 +73,11 @@
         if (next.length > MOST_RUNS) { box.checked = false; say(`At most ${MOST_RUNS} runs side by side.`); return; }
         choose(next);
       });
+    }
+    for (const [id, box] of boxes) {
+      if (runs.some((run) => run.id === id)) continue;
+      box.closest("li").remove();
+      boxes.delete(id);
     }
     const there = chosen.filter((id) => runs.some((run) => run.id === id));
     if (!there.length && runs.length) choose([runs[0].id]);

@@ -1,0 +1,1 @@
+"""The playground: one page on which the smallest recurrent networks can be played with."""

@@ -46,7 +46,7 @@
       } else if (typeof about.value === "boolean") {
         if (typeof value === "boolean") settings[name] = value;
       } else if (typeof value === "number" && value >= about.low && value <= about.high) {
-        settings[name] = about.step === 1 ? Math.round(value) : value;
+        settings[name] = Number.isInteger(about.step) ? Math.round(value) : value;
       }
     }
     return settings;
@@ -243,87 +243,107 @@
   }
 
   function preActivations(weights, run, t) {
-    const x = run.inputs[t - 1], h = run.h[t - 1];
-    return weights.W_h.map((row, i) => {
-      let sum = x * weights.W_in[i];
-      for (let j = 0; j < row.length; j++) sum += h[j] * row[j];
-      return sum + weights.b[i];
-    });
+    const x = run.inputs[t - 1], h = run.h[t - 1], { W_in, W_h, b } = weights;
+    const a = new Float64Array(W_in.length);
+    for (let i = 0; i < a.length; i++) {
+      const row = W_h[i];
+      let sum = x * W_in[i];
+      for (let j = 0; j < h.length; j++) sum += h[j] * row[j];
+      a[i] = sum + b[i];
+    }
+    return a;
   }
 
   /** Add W_hᵀ·local to a vector. */
   function addBack(weights, local, into) {
     for (let i = 0; i < local.length; i++) {
-      const row = weights.W_h[i];
-      for (let j = 0; j < into.length; j++) into[j] += local[i] * row[j];
+      const row = weights.W_h[i], value = local[i];
+      for (let j = 0; j < into.length; j++) into[j] += value * row[j];
     }
   }
 
   // One step of each cell, forwards, and backwards from the adjoint of (h_t, c_t) to those of the
-  // step before. `local` is ∂L/∂a_t as the input sees it, `recurrent` as W_h sees it.
+  // step before. `local` is ∂L/∂a_t as the input sees it, `recurrent` as W_h sees it. Plain loops:
+  // a training makes some 100,000 steps while somebody moves a slider.
   const STEPS = {
     rnn: {
       forward(settings, weights, run, t) {
-        const phi = ACTIVATIONS[settings.activation];
-        const a = preActivations(weights, run, t);
-        const u = a.map(phi.value);
-        const before = run.h[t - 1], earlier = settings.skip >= 2 && t > settings.skip
-          ? run.h[t - settings.skip] : null;
-        run.h.push(Float64Array.from(u, (value, j) =>
-          value + (settings.residual ? before[j] : 0) + (earlier ? earlier[j] : 0)));
-        run.steps.push({ a, slope: a.map((value, j) => phi.slope(value, u[j])) });
+        const phi = ACTIVATIONS[settings.activation], a = preActivations(weights, run, t);
+        const before = run.h[t - 1], h = new Float64Array(a.length), slope = new Float64Array(a.length);
+        const earlier = settings.skip >= 2 && t > settings.skip ? run.h[t - settings.skip] : null;
+        for (let j = 0; j < a.length; j++) {
+          const u = phi.value(a[j]);
+          slope[j] = phi.slope(a[j], u);
+          h[j] = u + (settings.residual ? before[j] : 0) + (earlier ? earlier[j] : 0);
+        }
+        run.h.push(h);
+        run.steps.push({ a, slope });
       },
       backward(settings, weights, run, t, dh) {
-        const local = Float64Array.from(dh, (value, j) => value * run.steps[t - 1].slope[j]);
-        const back = settings.residual ? Float64Array.from(dh) : new Float64Array(dh.length);
+        const { slope } = run.steps[t - 1], H = dh.length;
+        const local = new Float64Array(H), back = new Float64Array(H);
+        for (let j = 0; j < H; j++) {
+          local[j] = dh[j] * slope[j];
+          if (settings.residual) back[j] = dh[j];
+        }
         addBack(weights, local, back);
         return { local, recurrent: local, dh: back };
       },
     },
     lstm: {
       forward(settings, weights, run, t) {
-        const H = settings.units, a = preActivations(weights, run, t);
-        const gate = (n, of) => a.slice(n * H, (n + 1) * H).map(of);
-        const [i, f, g, o] = [gate(0, sigmoid), gate(1, sigmoid), gate(2, Math.tanh), gate(3, sigmoid)];
-        const c = Float64Array.from(f, (value, j) => value * run.c[t - 1][j] + i[j] * g[j]);
-        const tanhC = c.map(Math.tanh);
+        const H = settings.units, a = preActivations(weights, run, t), before = run.c[t - 1];
+        const [i, f, g, o, c, tanhC, h] = vectors(7, H);
+        for (let j = 0; j < H; j++) {
+          i[j] = sigmoid(a[j]);
+          f[j] = sigmoid(a[H + j]);
+          g[j] = Math.tanh(a[2 * H + j]);
+          o[j] = sigmoid(a[3 * H + j]);
+          c[j] = f[j] * before[j] + i[j] * g[j];
+          tanhC[j] = Math.tanh(c[j]);
+          h[j] = o[j] * tanhC[j];
+        }
         run.c.push(c);
-        run.h.push(tanhC.map((value, j) => value * o[j]));
+        run.h.push(h);
         run.steps.push({ a, i, f, g, o, tanhC });
       },
       backward(settings, weights, run, t, dh, dc) {
         const H = settings.units, { i, f, g, o, tanhC } = run.steps[t - 1], before = run.c[t - 1];
-        const local = new Float64Array(4 * H), back = new Float64Array(H), total = new Float64Array(H);
+        const local = new Float64Array(4 * H), [back, total, cell] = vectors(3, H);
         for (let j = 0; j < H; j++) {
           total[j] = dc[j] + dh[j] * o[j] * (1 - tanhC[j] * tanhC[j]);  // ∂L/∂c_t, all paths
           local[j] = total[j] * g[j] * i[j] * (1 - i[j]);
           local[H + j] = total[j] * before[j] * f[j] * (1 - f[j]);
           local[2 * H + j] = total[j] * i[j] * (1 - g[j] * g[j]);
           local[3 * H + j] = dh[j] * tanhC[j] * o[j] * (1 - o[j]);
+          cell[j] = total[j] * f[j];
         }
         addBack(weights, local, back);
-        return { local, recurrent: local, dh: back, dc: total.map((value, j) => value * f[j]), total };
+        return { local, recurrent: local, dh: back, dc: cell, total };
       },
     },
     gru: {
       forward(settings, weights, run, t) {
-        const H = settings.units, x = run.inputs[t - 1], h = run.h[t - 1];
-        const r = [], z = [], n = [], inner = [];
+        const H = settings.units, x = run.inputs[t - 1], before = run.h[t - 1], { W_in, W_h, b } = weights;
+        const [r, z, n, inner, h] = vectors(5, H);
         for (let j = 0; j < 3 * H; j++) {
+          const row = W_h[j], fromInput = x * W_in[j] + b[j];
           let sum = 0;
-          for (let k = 0; k < H; k++) sum += h[k] * weights.W_h[j][k];
-          const fromInput = x * weights.W_in[j] + weights.b[j];
-          if (j < H) r.push(sigmoid(fromInput + sum));
-          else if (j < 2 * H) z.push(sigmoid(fromInput + sum));
-          else { inner.push(sum); n.push(Math.tanh(fromInput + r[j - 2 * H] * sum)); }
+          for (let k = 0; k < H; k++) sum += before[k] * row[k];
+          if (j < H) r[j] = sigmoid(fromInput + sum);
+          else if (j < 2 * H) z[j - H] = sigmoid(fromInput + sum);
+          else {
+            inner[j - 2 * H] = sum;
+            n[j - 2 * H] = Math.tanh(fromInput + r[j - 2 * H] * sum);
+          }
         }
-        run.h.push(Float64Array.from(z, (value, j) => (1 - value) * n[j] + value * h[j]));
+        for (let j = 0; j < H; j++) h[j] = (1 - z[j]) * n[j] + z[j] * before[j];
+        run.h.push(h);
         run.steps.push({ r, z, n, inner });
       },
       backward(settings, weights, run, t, dh) {
         const H = settings.units, { r, z, n, inner } = run.steps[t - 1], before = run.h[t - 1];
-        const local = new Float64Array(3 * H), recurrent = new Float64Array(3 * H);
-        const back = new Float64Array(H);
+        const [local, recurrent] = vectors(2, 3 * H), back = new Float64Array(H);
         for (let j = 0; j < H; j++) {
           const dn = dh[j] * (1 - z[j]) * (1 - n[j] * n[j]);
           local[j] = recurrent[j] = dn * inner[j] * r[j] * (1 - r[j]);
@@ -337,6 +357,12 @@
       },
     },
   };
+
+  function vectors(count, size) {
+    const made = [];
+    for (let n = 0; n < count; n++) made.push(new Float64Array(size));
+    return made;
+  }
 
   /** Return the loss and ∂L/∂logit; the cross-entropy from the logit of the wrong answer, as
    *  ŷ - target would cancel to a few digits where ŷ is close to the target. */
@@ -471,8 +497,6 @@
     const result = {
       settings, weights, inputs, target, outcome,
       states: run.h.map((h) => Array.from(h)),
-      preActivations: run.steps.map((step) => (step.a ? Array.from(step.a) : null)),
-      slopes: run.steps.map((step) => (step.slope ? Array.from(step.slope) : null)),
       gates: gatesOf(settings, run),
       logit: run.logit, prediction: sigmoid(run.logit),
       lossValue: loss.value, lossGradient: loss.gradient,
@@ -500,7 +524,7 @@
     if (!letter) return null;
     const keep = run.steps.map((step) => step[letter]), mean = (list) => list.reduce((s, v) => s + v, 0) / list.length;
     const productLog10 = new Array(keep.length);
-    let sum = keep[0].map(() => 0);
+    let sum = new Float64Array(settings.units);
     for (let t = keep.length; t >= 1; t--) {
       productLog10[t - 1] = mean(sum);
       sum = sum.map((value, j) => value + Math.log10(keep[t - 1][j]));
@@ -582,16 +606,16 @@
       if (target === 1 ? run.logit > 0 : run.logit < 0) correct += 1;
       const g = own.gradient, waiting = new Array(T + 1);
       for (let j = 0; j < H; j++) gradient.w_out[j] += g * run.h[T][j];
-      waiting[T] = Float64Array.from(weights.w_out, (w) => w * g);
+      waiting[T] = new Float64Array(H);
+      for (let j = 0; j < H; j++) waiting[T][j] = weights.w_out[j] * g;
       let dc = new Float64Array(H);
       for (let t = T; t >= 1; t--) {
         const dh = waiting[t], step = STEPS[settings.cell].backward(settings, weights, run, t, dh, dc);
         accumulate(gradient, step, inputs[t - 1], run.h[t - 1]);
-        waiting[t - 1] = waiting[t - 1] ? step.dh.map((v, j) => v + waiting[t - 1][j]) : step.dh;
+        addWaiting(waiting, t - 1, step.dh);
         if (step.dc) dc = step.dc;
         if (settings.cell === "rnn" && settings.skip >= 2 && t > settings.skip) {
-          const at = t - settings.skip;
-          waiting[at] = waiting[at] ? dh.map((v, j) => v + waiting[at][j]) : Float64Array.from(dh);
+          addWaiting(waiting, t - settings.skip, dh);
         }
       }
     }
@@ -600,6 +624,11 @@
     }
     if (!settings.bias) gradient.b.fill(0);
     return { loss: loss / data.length, correct, gradient };
+  }
+
+  function addWaiting(waiting, at, adjoint) {
+    const into = waiting[at] || (waiting[at] = new Float64Array(adjoint.length));
+    for (let j = 0; j < adjoint.length; j++) into[j] += adjoint[j];
   }
 
   function accumulate(gradient, step, x, h) {
@@ -612,11 +641,11 @@
   }
 
   function copyOf(weights, filled) {
-    const copy = (list) => (filled === undefined ? Array.from(list) : new Array(list.length).fill(filled));
+    const copy = (list) => (filled === undefined ? Float64Array.from(list) : new Float64Array(list.length).fill(filled));
     return { W_in: copy(weights.W_in), W_h: weights.W_h.map(copy), b: copy(weights.b), w_out: copy(weights.w_out) };
   }
 
-  const flat = (weights) => [...weights.W_in, ...weights.W_h.flat(), ...weights.b, ...weights.w_out];
+  const flat = (weights) => [weights.W_in, ...weights.W_h, weights.b, weights.w_out].flatMap((part) => Array.from(part));
 
   function updated(weights, gradient, rate) {
     const less = (list, by) => list.map((value, i) => value - rate * by[i]);

@@ -1,11 +1,14 @@
 """What mkdocs is told beyond mkdocs.yml: page order, the changelog's place, runnable blocks.
 
-Two facts would otherwise be written twice: which pages there are (the folders tell) and what
-changed (CHANGELOG.md at the top of the repository, where users of the package look).
+Facts would otherwise be written twice: which pages there are (the folders tell), what changed
+(CHANGELOG.md at the top of the repository, where users of the package look), and the playground
+(the package's own).
 """
 
 from __future__ import annotations
 
+import importlib.util
+import re
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +32,27 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Serve the repository's CHANGELOG.md as the page `changelog.md`."""
-    source = Path(config.docs_dir).parent / "CHANGELOG.md"
-    files.append(File.generated(config, "changelog.md", content=source.read_text("utf-8")))
+    """Serve CHANGELOG.md as the page `changelog.md`, and the playground as `playground.html`."""
+    root = Path(config.docs_dir).parent
+    changes = (root / "CHANGELOG.md").read_text("utf-8")
+    files.append(File.generated(config, "changelog.md", content=changes))
+    files.append(File.generated(config, "playground.html", content=_playground(root)))
     return files
+
+
+def _playground(root: Path) -> str:
+    """Return the playground's page; its module is loaded by path, the package not installed."""
+    path = root / "src" / "gradreach" / "report" / "playground" / "page.py"
+    spec = importlib.util.spec_from_file_location("playground_page", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    version = re.search(
+        r'__version__ = "([^"]+)"', (root / "src/gradreach/__init__.py").read_text()
+    )
+    page: str = module.playground_page(version=version[1] if version else "")
+    return page
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from numpy.testing import assert_allclose
+from tests.playground.engine import CHROMIUM, chromium_or_skip
 
 from gradreach.flow.scalar_bptt import ScalarWeights, terms, unroll
 from gradreach.report.playground.page import playground_page
-from tests.playground.engine import CHROMIUM, chromium_or_skip
 
 SETTLED = "html[data-settled=true]"
 QUICK = "#preset=relu-exactly-one"  # it trains nothing
@@ -134,6 +134,14 @@ def test_preset_comes_to_its_stated_outcome(preset, opened):
     assert wanted[1] in text
     assert wanted[3] in training_text
     assert training_text in page.inner_text("#announce") or page.text_content("#announce")
+
+
+def test_words_in_quotation_marks_are_those_of_the_guide(opened):
+    guide = (Path(__file__).parents[2] / "docs" / "guides" / "playground.md").read_text("utf-8")
+    words = opened.at(QUICK).evaluate(f"Object.values({P}.WORDS)")
+
+    assert len(words) == 14
+    assert [quote for quote in words if f"| {quote} |" not in guide] == []
 
 
 def test_page_is_silent_and_asks_for_nothing(opened):
@@ -300,8 +308,9 @@ def test_page_fits_its_window_and_can_be_read(width, scheme, chromium, opened):
 
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     small = page.evaluate(
-        "[...document.querySelectorAll('main *, nav *, svg text')].filter((e) => e.checkVisibility()"
-        " && e.textContent && parseFloat(getComputedStyle(e).fontSize) < 9).length"
+        "[...document.querySelectorAll('main *, nav *, svg text')].filter((e) => "
+        "e.checkVisibility() && e.textContent && "
+        "parseFloat(getComputedStyle(e).fontSize) < 9).length"
     )
     assert small == 0
     ratios = page.evaluate(CONTRASTS)

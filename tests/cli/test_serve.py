@@ -66,6 +66,25 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
     return process.returncode, errors
 
 
+def test_playground_needs_no_run():
+    process, line = serving("--port", 0, "--playground")
+    url = line.removeprefix("Playground: ").strip()
+
+    page = get(url)
+
+    assert "/playground?token=" in url
+    assert "<title>gradreach playground" in page
+    assert page.count("<script nonce=") == page.count("<script") == 1
+    assert ended(process) == (0, "")
+
+
+def test_without_a_run_and_without_the_playground_there_is_nothing_to_serve():
+    done = CliRunner().invoke(main, ["serve"])
+
+    assert done.exit_code == 2
+    assert "name one, or give --playground" in done.output
+
+
 def test_server_prints_its_address_serves_and_ends_with_ctrl_c(run):
     process, line = serving("--port", 0, run)
     url = line.removeprefix("Live page: ").strip()

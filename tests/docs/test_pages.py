@@ -15,8 +15,8 @@ BLOCK = re.compile(r"^```python run\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
-# docs/_hooks.py serves CHANGELOG.md under this name.
-SERVED = {ROOT / "docs" / "changelog.md"}
+# docs/_hooks.py serves CHANGELOG.md and the playground under these names.
+SERVED = {ROOT / "docs" / "changelog.md", ROOT / "docs" / "playground.html"}
 
 RUNNABLE = [
     pytest.param(page, block, id=f"{page.relative_to(ROOT).as_posix()}-{number}")

@@ -8,11 +8,11 @@ import random
 import numpy as np
 import torch
 from numpy.testing import assert_allclose
+from tests.playground import oracle
+from tests.playground.engine import run_calls
 
 from gradreach.flow.scalar_bptt import ScalarWeights, bptt, terms, unroll
 from gradreach.training.smallest import LOSS_FLOOR_WITHOUT_BIAS, train_smallest
-from tests.playground import oracle
-from tests.playground.engine import run_calls
 
 # The promise is 1e-6. Sums of 200 terms and products of 199 factors round in another order than
 # torch's, each by 2⁻⁵³: 1e-9 leaves room for Jacobians that cancel to a thousandth.
@@ -27,13 +27,15 @@ def scalar_cases():
         {"activation": phi, "w_h": w_h, "T": T, "loss": loss, "w_in": 0.5, "w_out": -1.0, "b": 0.0}
         for phi, w_h, T, loss in grid
     ]
-    for _ in range(60):
-        cases.append({
+    cases += [
+        {
             "activation": drawn.choice(ACTIVATIONS),
             "loss": drawn.choice(["bce", "squared_error"]),
             "T": drawn.choice([3, 4, 17, 200]),
             **{name: drawn.uniform(-2, 2) for name in ("w_in", "w_h", "w_out", "b")},
-        })  # fmt: skip
+        }
+        for _ in range(60)
+    ]
     for case in cases:
         case["bits"] = [drawn.randint(0, 1) for _ in range(case["T"])]
         case["label"] = drawn.randint(0, 1)

@@ -38,8 +38,10 @@ GRACE_SECONDS = 15.0  # after the process ended and the last page was closed
               help="The secret in the page's address; by default a new one each time.")  # fmt: skip
 @click.option("--until-ended", type=click.IntRange(0), metavar="PID", hidden=True,
               help="End when this process is gone and no page is open.")  # fmt: skip
+@click.option("--playground", is_flag=True,
+              help="Show the smallest recurrent networks to play with; needs no run.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the address as one JSON object.")
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
 @click.pass_context
 def serve(
     context: click.Context,
@@ -49,6 +51,7 @@ def serve(
     allowed: tuple[str, ...],
     token: str | None,
     until_ended: int | None,
+    playground: bool,
     as_json: bool,
     runs: tuple[Path, ...],
 ) -> int:
@@ -62,6 +65,10 @@ def serve(
     from gradreach.report.live.runs import ServedRuns
     from gradreach.report.live.server import open_server
 
+    if not runs and not playground:
+        raise click.UsageError(
+            "Missing argument 'RUNS...': name a run, or give --playground", context
+        )
     reachable = not is_loopback(host)
     if reachable and not public:
         raise click.UsageError(
@@ -88,7 +95,8 @@ def serve(
             "another one",
             context,
         ) from error
-    _announce(server, port, reachable, as_json, by_diagnose=until_ended is not None)
+    path = "/playground" if playground else "/"
+    _announce(server, port, reachable, as_json, path, by_diagnose=until_ended is not None)
     _run(server, until_ended)
     return 0
 
@@ -98,7 +106,7 @@ def _plain(token: str) -> bool:
 
 
 def _announce(
-    server: LiveServer, port: int, reachable: bool, as_json: bool, *, by_diagnose: bool
+    server: LiveServer, port: int, reachable: bool, as_json: bool, path: str, *, by_diagnose: bool
 ) -> None:
     if port and server.server_port != port:
         click.echo(f"Port {port} is taken; using {server.server_port}.", err=True)
@@ -108,11 +116,13 @@ def _announce(
             "its address and all that it shows: it is not encrypted.",
             err=True,
         )
+    url = server.address_of(path)
     if as_json:
-        told = {"schema_version": 1, "url": server.url, "port": server.server_port}
+        told = {"schema_version": 1, "url": url, "port": server.server_port}
         click.echo(json.dumps(told))
     else:
-        click.echo(f"Live page: {server.url}", err=by_diagnose)
+        name = "Live page" if path == "/" else "Playground"
+        click.echo(f"{name}: {url}", err=by_diagnose)
 
 
 def _run(server: LiveServer, until_ended: int | None) -> None:

@@ -12,12 +12,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs
 
+from gradreach import __version__
 from gradreach.report.live.access import Access, Refusal
 from gradreach.report.live.feed import RunFeed
 from gradreach.report.live.page import live_page
 from gradreach.report.live.runs import ServedRuns
 from gradreach.report.live.story import Position
 from gradreach.report.page import json_in_page
+from gradreach.report.playground.page import playground_page
 
 __all__ = ["LiveServer", "open_server"]
 
@@ -71,10 +73,14 @@ class LiveServer(ThreadingHTTPServer):
     @property
     def url(self) -> str:
         """The address to open, on this machine."""
+        return self.address_of("/")
+
+    def address_of(self, path: str) -> str:
+        """Return the address of one of our pages, its token in it."""
         host = str(self.server_address[0])
         host = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104  only compared
         shown = f"[{host}]" if ":" in host else host
-        return f"http://{shown}:{self.server_port}/?token={self.access.token}"
+        return f"http://{shown}:{self.server_port}{path}?token={self.access.token}"
 
     def watched(self, by: int) -> None:
         """Count pages that are open."""
@@ -159,7 +165,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.do_GET()
 
     def do_GET(self) -> None:
-        """Answer one of the three addresses there are."""
+        """Answer one of the four addresses there are."""
         path, _, query = self.path.partition("?")
         if path == "/":
             nonce = secrets.token_urlsafe(16)
@@ -168,6 +174,14 @@ class _Handler(BaseHTTPRequestHandler):
                 "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
             )
             self._answer(200, "text/html; charset=utf-8", live_page(nonce), policy)
+        elif path == "/playground":
+            nonce = secrets.token_urlsafe(16)
+            policy = (
+                f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; "
+                "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+            )
+            page = playground_page(nonce=nonce, version=__version__)
+            self._answer(200, "text/html; charset=utf-8", page, policy)
         elif path == "/runs":
             self.server.runs.scan()
             told = json_in_page({"schema_version": 1, "runs": self.server.runs.listed()})

@@ -82,7 +82,7 @@ def test_without_a_run_and_without_the_playground_there_is_nothing_to_serve():
     done = CliRunner().invoke(main, ["serve"])
 
     assert done.exit_code == 2
-    assert "name one, or give --playground" in done.output
+    assert "name a run, or give --playground" in done.output
 
 
 def test_server_prints_its_address_serves_and_ends_with_ctrl_c(run):

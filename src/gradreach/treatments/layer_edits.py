@@ -46,7 +46,7 @@ def layer_edits(label: str, rewrites: Sequence[Rewrite], sites: Sequence[Site]) 
         NoLineError: There is no script either.
     """
     layers = [each for each in sites if each.kind == "layer" and not each.left]
-    return written(lambda: _at_constructors(label, rewrites, layers), lambda: at_top(label, layers))
+    return written(lambda: _at_constructors(label, rewrites, layers), lambda: at_top(label, sites))
 
 
 def _at_constructors(label: str, rewrites: Sequence[Rewrite], layers: Sequence[Site]) -> list[Edit]:

@@ -75,7 +75,6 @@ class OptimizerPatch:
         def step(optimizer: Optimizer, *args: Any, **kwargs: Any) -> Any:
             if not (self.before or self.around) or any(each is optimizer for each in self._inside):
                 return own(optimizer, *args, **kwargs)
-            self._noted_step(optimizer)
             closure = args[0] if args else kwargs.get("closure")
             if closure is None:
                 self._act(optimizer)
@@ -112,11 +111,6 @@ class OptimizerPatch:
         take_factor_out(optimizer)
         for act in self.before:
             act(optimizer)
-
-    def _noted_step(self, optimizer: Optimizer) -> None:
-        frame = caller(2)
-        name = f"torch.optim.{type(optimizer).__name__}.step"
-        self.note(site_at(frame, "step", name))
 
 
 def _builds(frame: FrameType, optimizer: Any) -> bool:

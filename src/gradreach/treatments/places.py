@@ -37,7 +37,7 @@ def note_places(run: Interception) -> Places:
         ...     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)])
         ...     optimizer.step()
         >>> [site.kind for site in run.sites if site.kind != "script"]
-        ['optimizer', 'step', 'update']
+        ['optimizer', 'update']
     """
     places = _known.get(run)
     if places is None:

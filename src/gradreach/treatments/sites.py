@@ -21,7 +21,7 @@ class Site:
     """An expression of the user's source that an interception met.
 
     Attributes:
-        kind: ``"layer"``, ``"optimizer"``, ``"backward"``, ``"step"`` or ``"detach"``.
+        kind: ``"layer"``, ``"optimizer"``, ``"backward"``, ``"detach"``; treatments add others.
         what: What was met, by its qualified name: ``torch.nn.RNN``, ``torch.optim.Adam``.
         file: Path of the source file; ``""`` where there is none.
         line: First line of the expression, from 1.

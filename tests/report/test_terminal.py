@@ -7,7 +7,7 @@ from tests.report.flows import geometric_flow, named_flow
 
 from gradreach.report.sentences import percent
 from gradreach.report.stretches import Stretch, stretches
-from gradreach.report.terminal import flow_lines, share_lines
+from gradreach.report.terminal import flow_lines, profile_lines, share_lines
 
 
 @pytest.mark.parametrize("name", ["rnn", "encoder_" * 12, "глубокий_слой"])
@@ -49,3 +49,13 @@ def test_long_labels_give_way_to_numbers():
 
 def test_no_rows_give_no_lines():
     assert list(share_lines({})) == []
+
+
+def test_profile_marks_the_reach_under_its_place():
+    layer = geometric_flow(0.5, steps=40).layers["rnn"]
+
+    lines = list(profile_lines(layer))
+
+    assert [len(lines), lines[-2].strip(), lines[-1].split()] == [7, "▲ 7: 1 %", ["0", "39"]]
+    assert lines[-2].index("▲") - 2 == round(7 / 39 * 19)
+    assert max(map(len, lines)) <= 80

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from gradreach.cli.coloured import coloured
 from gradreach.cli.lazy_group import HELP
 from gradreach.runs.files import WriteError
 from gradreach.runs.folder import RunFolderError
@@ -55,8 +57,9 @@ def report(
     if as_json:
         click.echo(_json(record, sightings, None if complaint else page, code))
     else:
-        for line in _story(record, sightings):
-            click.echo(CONTROL.sub("?", line))
+        story = (CONTROL.sub("?", line) for line in _story(record, sightings))
+        for line in coloured(story, terminal=sys.stdout.isatty()):
+            click.echo(line, color=True)
         if not complaint:
             click.echo(f"Report: {page}")
     if complaint:
@@ -99,7 +102,7 @@ def _write_page(page: Path, record: RunRecord, sightings: list[Sighting]) -> str
 def _story(record: RunRecord, sightings: list[Sighting]) -> list[str]:
     from gradreach.report.findings import Found, finding_lines, found_sentence
     from gradreach.report.run_notes import run_notes
-    from gradreach.report.terminal import WIDTH, flow_lines, wrapped
+    from gradreach.report.terminal import WIDTH, flow_lines, profile_lines, wrapped
 
     found = [Found(sighting.finding, sighting.when) for sighting in sightings]
     lines = [f"{record.name}: {found_sentence(found)}"]
@@ -109,6 +112,8 @@ def _story(record: RunRecord, sightings: list[Sighting]) -> list[str]:
         lines += ["", *str(record.history).splitlines()]
     for step, flow in record.flows[-1:]:
         lines += ["", f"Gradient flow at step {step}:", *flow_lines(flow)]
+        accused = next((item.finding.layer for item in found if item.finding.layer), None)
+        lines += profile_lines(flow.layers.get(accused or "") or next(iter(flow.layers.values())))
     notes = list(run_notes(record))
     if notes:
         lines += ["", *(part for note in notes for part in wrapped(note, WIDTH))]

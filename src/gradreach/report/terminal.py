@@ -5,11 +5,13 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
-from gradreach.records import GradientFlow
+from gradreach.display.braille import braille_curve
+from gradreach.records import GradientFlow, LayerFlow
+from gradreach.records.reach import LEVEL
 from gradreach.report.sentences import percent, reach_sentence
 from gradreach.report.stretches import Stretch
 
-__all__ = ["WIDTH", "flow_lines", "share_lines", "wrapped"]
+__all__ = ["WIDTH", "flow_lines", "profile_lines", "share_lines", "wrapped"]
 
 WIDTH = 80
 INDENT = "  "
@@ -38,6 +40,39 @@ def flow_lines(flow: GradientFlow, *, unit: str = "step", width: int = WIDTH) ->
             yield INDENT + line
     for layer in flow.layers.values():
         yield from wrapped(reach_sentence(layer, unit=unit), width)
+
+
+def profile_lines(layer: LayerFlow, *, unit: str = "step", width: int = WIDTH) -> Iterator[str]:
+    r"""Yield a layer's lag profile as a picture, the reach marked against the sequence's length.
+
+    Args:
+        layer: A measured layer.
+        unit: What a time step is to the reader, singular.
+        width: Most columns to use.
+
+    Example:
+        >>> import torch, gradreach
+        >>> rnn, x = torch.nn.RNN(3, 16), torch.randn(50, 4, 3)
+        >>> flow = gradreach.measure(rnn, lambda: rnn(x)[0][-1].square().mean())
+        >>> lines = list(profile_lines(flow.layers["rnn"]))
+        >>> lines[0], lines[-1].startswith("  0  "), lines[-1].endswith("49")
+        ('  What is left of the gradient of rnn.l0, by steps back (logarithmic):', True, True)
+    """
+    profile = layer.lag_profile
+    if len(profile) < 2:
+        return
+    yield from wrapped(
+        f"What is left of the gradient of {layer.name}, by {unit}s back (logarithmic):", width
+    )
+    room = min(60, width - len(INDENT), -(-len(profile) // 2))
+    yield from (INDENT + line for line in braille_curve(profile, width=room, height=4))
+    last, reach = str(len(profile) - 1), layer.reach(LEVEL)
+    scale = f"0{last:>{max(room - 1, len(last) + 1)}}"
+    if reach is not None and reach < len(profile):
+        mark = f"▲ {reach}: 1 %"
+        at = min(round(reach / (len(profile) - 1) * (room - 1)), width - len(INDENT) - len(mark))
+        yield INDENT + " " * at + mark
+    yield INDENT + scale
 
 
 def share_lines(

@@ -31,8 +31,8 @@ Flags = NDArray[np.bool_]
 LAYERS = 6  # heat maps: about 10 KB each, so that the page stays a small file
 EVENTS = 40
 ROWS = 8  # of a table beside a picture
-POINTS = 500  # of a curve that can be explored: about 7 KB
-CELLS = 7000  # of all heat maps that can be explored together: about 30 KB
+POINTS = 400  # of a curve that can be explored: about 6 KB
+CELLS = 5000  # of all heat maps that can be explored together: about 20 KB
 RATIO = "size of the update by that of the weights"
 
 
@@ -149,7 +149,7 @@ def _maps(history: History, first: str | None) -> Iterator[dict[str, Any]]:
                 title=f"Size of the state gradient of {visible(name)}, by training step and "
                 "timestep",
                 x_label="timesteps from the end of the sequence",
-                most=40 if name in names[:2] else 20,
+                most=40 if name in names[:2] else 16,
             ),
             "data": _explored(name, samples, norms, room),
             "heads": ["step", "at its end", "in the middle", "at its beginning", "reach"],

@@ -114,7 +114,7 @@ class _Run:
             # The control notes the places that a patch would have to change.
             self.interception.on_backward(lambda loss: None)
             self.interception.on_detach(lambda tensor, site: False)
-            note_places(self.interception)
+            note_places(self.interception).watch_detaches(self.interception)
         else:
             self.treatment.install(self.interception)
         stack.enter_context(self.interception)

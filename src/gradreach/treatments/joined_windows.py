@@ -20,7 +20,7 @@ from gradreach.treatments.facts import RunFacts
 from gradreach.treatments.interception import Interception
 from gradreach.treatments.lines_before_step import at_top
 from gradreach.treatments.pass_count import passes
-from gradreach.treatments.places import note_places
+from gradreach.treatments.places import STATE_DETACH, note_places
 from gradreach.treatments.recut import recut
 from gradreach.treatments.sites import Site
 from gradreach.treatments.treatment import Treatment, TreatmentError
@@ -29,6 +29,7 @@ __all__ = ["JoinedWindows"]
 
 CLIPPING: Any = sys.modules["torch.nn.utils.clip_grad"]
 GROUPS = "_group_tensors_by_device_and_dtype"  # called by clip_grad_value_, also without gradients
+CODES = ("truncated-gradient", "vanishing-gradient", "stagnated-training")
 SCALER_METHODS = ("step", "unscale_", "update")
 
 
@@ -70,19 +71,25 @@ class JoinedWindows(Treatment):
 
     def refuses(self, facts: RunFacts) -> str | None:
         """Refuse where no state is carried from window to window, or no optimizer steps."""
-        if not any(layer.carried for layer in facts.treatable()):
+        cut = any(site.kind == STATE_DETACH for site in facts.sites)
+        if not facts.treatable() or not (cut or any(each.carried for each in facts.layers)):
             return "no state is carried from one window into the next"
+        if not too_short(facts):
+            return f"one window of {facts.sequence_steps} steps is as long as the task needs"
         if any(each.kind.endswith("LBFGS") for each in facts.optimizers):
             return "L-BFGS asks for the loss and its gradient within its step, which cannot wait"
         return None if facts.optimizers else "no torch optimizer is built whose steps could wait"
 
+    def applies_to(self, finding: Finding, facts: RunFacts) -> bool:
+        """Whether the gradient may end at the windows' edges, whatever else the finding names."""
+        return finding.code in CODES and self.refuses(facts) is None
+
     @classmethod
     def candidates(cls, finding: Finding, facts: RunFacts) -> list[Self]:
         """Propose as many as the task's lag asks for, else two and four."""
-        if finding.code not in ("truncated-gradient", "vanishing-gradient"):
-            return []
         counts = [4, 2]
         if facts.needs_lag and facts.sequence_steps:
+            # One more than the lag spans: its first window has the least of its steps in reach.
             counts = [max(2, math.ceil(facts.needs_lag / facts.sequence_steps) + 1)]
         return [each for n in counts if (each := cls(n)).applies_to(finding, facts)]
 
@@ -116,6 +123,17 @@ class JoinedWindows(Treatment):
             f"Back-propagate {self.windows} windows at once: make each window {self.windows} times "
             "as long and step once for it."
         )
+
+
+def too_short(facts: RunFacts) -> bool:
+    """Whether the task may need more steps than a window has; unknown counts as yes.
+
+    Example:
+        >>> too_short(RunFacts(sequence_steps=10, needs_lag=30)), too_short(RunFacts())
+        (True, True)
+    """
+    known = facts.needs_lag is not None and facts.sequence_steps is not None
+    return not known or facts.needs_lag >= facts.sequence_steps  # type: ignore[operator]
 
 
 class _Joined:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from types import FrameType
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gradreach.treatments.interception import Interception
 from gradreach.treatments.own_clipping import ClipCallsPatch
 from gradreach.treatments.sites import Site, caller, site_at
 
-__all__ = ["OWN_RATES", "RATE_SET", "Places", "note_places"]
+__all__ = ["OWN_RATES", "RATE_SET", "STATE_DETACH", "Places", "note_places"]
 
+STATE_DETACH = "state-detach"  # noted where the script cuts a state off its graph
 OWN_RATES = "own-rates"  # noted where a group of parameters has a learning rate of its own
 RATE_SET = "rate-set"  # noted where the script changes a learning rate between two steps
 
@@ -56,9 +59,29 @@ class Places:
         self.clips = ClipCallsPatch(run.note)
         self._note = run.note
         run.patching(self.clips)
-        run.on_built_layer(lambda layer: self._note_script())
+        self._sizes: set[int] = set()
+        run.on_built_layer(self._built_layer)
         run.on_optimizer(self._built)
         run.around_step(self._step)
+
+    def watch_detaches(self, run: Interception) -> None:
+        """Note as ``"state-detach"`` where what may be a state is cut off its graph.
+
+        Told by its last dimension, that of a layer's state; ``loss.detach()`` has none. Each
+        detach of the script's is looked at, so this is for the untreated run.
+        """
+
+        def look(tensor: Tensor, site: Site) -> bool:
+            if tensor.dim() >= 2 and tensor.shape[-1] in self._sizes:
+                self._note(replace(site, kind=STATE_DETACH))
+            return False
+
+        run.on_detach(look)
+
+    def _built_layer(self, layer: nn.Module) -> None:
+        self._note_script()
+        state_size = getattr(layer, "proj_size", 0) or getattr(layer, "hidden_size", 0)
+        self._sizes |= {state_size, getattr(layer, "hidden_size", 0)}
 
     def _built(self, optimizer: Optimizer) -> None:
         self._note_script()

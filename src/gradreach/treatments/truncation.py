@@ -16,7 +16,7 @@ from gradreach.treatments.edit import Edit
 from gradreach.treatments.facts import RunFacts
 from gradreach.treatments.interception import Interception
 from gradreach.treatments.lines_before_step import at_constructors, at_top, written
-from gradreach.treatments.places import note_places
+from gradreach.treatments.places import STATE_DETACH, note_places
 from gradreach.treatments.recut import recut
 from gradreach.treatments.sites import Site
 from gradreach.treatments.treatment import Treatment, TreatmentError
@@ -169,7 +169,8 @@ class UndoneDetach(RecutTreatment):
         """Refuse where no state was seen to be detached."""
         if not facts.treatable():
             return "there is no recurrent layer of torch's own class"
-        return None if facts.detached else "no state was seen to be detached"
+        cut = any(site.kind == STATE_DETACH for site in facts.sites)
+        return None if cut or facts.detached else "no state was seen to be detached"
 
     @classmethod
     def candidates(cls, finding: Finding, facts: RunFacts) -> list[Self]:

@@ -81,11 +81,12 @@ def choose(
     if wanted:
         return Chosen(tuple(_unique(each for name in wanted for each in _named(name, facts))))
     asking = [finding for finding in findings if finding.severity != "note"]
-    families = list(dict.fromkeys(name for finding in asking for name in finding.remedies))
+    named = list(dict.fromkeys(name for finding in asking for name in finding.remedies))
+    families = [*_first(facts), *named, *ALL]  # some treatments fit what names others
+    families = list(dict.fromkeys(families))
     by_family = {
         name: _unique(
-            each for finding in asking if name in finding.remedies
-            for each in _candidates(name, finding, facts)
+            each for finding in asking for each in _candidates(name, finding, facts)
         )
         for name in families
     }  # fmt: skip
@@ -99,9 +100,16 @@ def choose(
     unique = _unique(ordered)
     return Chosen(
         tuple(unique[:most]),
-        tuple(_refused(by_family, facts)),
+        tuple(_refused({name: by_family[name] for name in named}, facts)),
         tuple(each.label for each in unique[most:]),
     )
+
+
+def _first(facts: RunFacts) -> list[str]:
+    """Return the family without which no other can help: windows shorter than the task's lag."""
+    known = facts.needs_lag is not None and facts.sequence_steps is not None
+    short = known and facts.needs_lag >= facts.sequence_steps  # type: ignore[operator]
+    return ["truncation"] if short else []
 
 
 def _candidates(family: str, finding: Finding, facts: RunFacts) -> Iterator[Treatment]:

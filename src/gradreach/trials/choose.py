@@ -76,7 +76,7 @@ def choose(
         ...                   counter_check="", remedies=("gating", "residual"))
         >>> facts = RunFacts(layers=(LayerFacts(kind="rnn", hidden_size=8),), sequence_steps=100)
         >>> [each.label for each in choose([finding], facts, most=2).treatments]
-        ['gating(GRU)', 'residual(alpha=0.01, beta=0.99)']
+        ['gating(GRU) + initialization(chrono, max_lag=100)', 'residual(alpha=0.01, beta=0.99)']
     """
     if wanted:
         return Chosen(tuple(_unique(each for name in wanted for each in _named(name, facts))))

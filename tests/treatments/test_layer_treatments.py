@@ -160,6 +160,25 @@ def test_built_model_that_cannot_be_treated_is_refused(
         treatment_from(label).apply(nn.Sequential(layer))
 
 
+@pytest.mark.parametrize(
+    ("label", "code"),
+    [
+        ("gating(GRU)", "Write nn.GRU(…) for nn.RNN(…), without `nonlinearity`."),
+        ("activation(relu)", 'Write nn.RNN(…, nonlinearity="relu") for nn.RNN(…).'),
+        ("residual(epsilon=0.01)",
+         "Write gr.nn.RNN(…, residual=gr.nn.EulerStep(epsilon=0.01, antisymmetric=True, "
+         "gamma=0.01)) for nn.RNN(…), with `import gradreach as gr`."),
+        ("activation(relu) + initialization(identity) + clipping(norm=1.0)",
+         'Write gr.nn.RNN(…, nonlinearity="relu", init="identity") for nn.RNN(…), with '
+         "`import gradreach as gr`."),
+        ("gating(LSTM) + initialization(chrono, max_lag=9)",
+         'Write gr.nn.OneStateLSTM(…, forget_bias="chrono", max_lag=9) for nn.RNN(…); '),
+    ],
+)  # fmt: skip
+def test_description_says_what_to_write(label: str, code: str) -> None:
+    assert code in treatment_from(label).describe()
+
+
 def test_public_names_are_reached_through_the_package() -> None:
     assert gr.treatments.Gating("GRU") == treatment_from("gating(GRU)")
     assert gr.treatments.treatment_from(gr.treatments.Skip(lag=4)) == Skip(lag=4)
@@ -194,10 +213,8 @@ def test_treated_layer_takes_torchs_arguments_and_calls(
         layer = getattr(nn, kind)(3, 5, **options)
     batch_first, dtype = options.get("batch_first", False), options.get("dtype", torch.float32)
     x = torch.randn(7, 4, 3, dtype=dtype)
-    packed = pack_padded_sequence(
-        x, torch.full((4,), 7) if not batch_first else torch.tensor([4, 1, 2, 3, 4, 2, 1]), batch_first=batch_first,
-        enforce_sorted=False,
-    )  # fmt: skip
+    lengths = torch.tensor([4, 1, 2, 3, 4, 2, 1]) if batch_first else torch.full((4,), 7)
+    packed = pack_padded_sequence(x, lengths, batch_first=batch_first, enforce_sorted=False)
 
     assert {each.dtype for each in layer.parameters()} == {dtype}
     for given in (x, x[0], packed):

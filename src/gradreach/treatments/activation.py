@@ -101,12 +101,6 @@ class Activation(LayerTreatment):
         """What it does."""
         return f"Use {self.name} as the activation of the recurrence."
 
-    def describe(self) -> str:
-        """Say it in words and code; torch's own layer knows two of them."""
-        if self.name in ("tanh", "relu"):
-            return f'{self.words} Write nn.RNN(…, nonlinearity="{self.name}").'
-        return super().describe()
-
 
 def _with_needs(activation: Activation, start: str, facts: RunFacts) -> Treatment:
     """Add the start and the clip without which an unbounded activation is no remedy."""

@@ -15,6 +15,8 @@ from gradreach.treatments.edit import Edit
 from gradreach.treatments.facts import RunFacts
 from gradreach.treatments.interception import Interception
 from gradreach.treatments.layer_edits import layer_edits
+from gradreach.treatments.layer_treatment import LayerTreatment
+from gradreach.treatments.layer_words import layer_words
 from gradreach.treatments.sites import Site
 from gradreach.treatments.treatment import Treatment, TreatmentError
 
@@ -103,17 +105,21 @@ class Combined(Treatment):
 
     def edits(self, sites: Sequence[Site]) -> list[Edit]:
         """Return the edits of all parts; those of one layer's constructor are made one edit."""
-        layers = [part for part in self.parts if hasattr(part, "rewrite")]
+        layers, others = self._kinds()
         label = " + ".join(part.label for part in layers)
         edits = layer_edits(label, [part.rewrite for part in layers], sites) if layers else []
-        for part in self.parts:
-            if not hasattr(part, "rewrite"):
-                edits += part.edits(sites)
-        return edits
+        return edits + [edit for part in others for edit in part.edits(sites)]
 
     def describe(self) -> str:
-        """Say each part in words and code."""
-        return " ".join(part.describe() for part in self.parts)
+        """Say each part in words, and the code of all layers' parts in one."""
+        layers, others = self._kinds()
+        said = [part.words for part in layers]
+        said += [layer_words([part.rewrite for part in layers])] if layers else []
+        return " ".join([*said, *(part.describe() for part in others)])
+
+    def _kinds(self) -> tuple[list[LayerTreatment], list[Treatment]]:
+        layers = [part for part in self.parts if isinstance(part, LayerTreatment)]
+        return layers, [part for part in self.parts if not isinstance(part, LayerTreatment)]
 
     def conflicts(self, other: Treatment) -> str | None:
         """Return the first conflict of a part."""

@@ -125,17 +125,4 @@ class Gating(LayerTreatment):
     @property
     def words(self) -> str:
         """What it does."""
-        return f"Replace the recurrence by that of a {self.cell}."
-
-    def describe(self) -> str:
-        """Say it in words and code."""
-        if self.cell == "GRU":
-            return (
-                f"{self.words} Write nn.GRU(…) for nn.RNN(…) and nn.GRUCell(…) for "
-                "nn.RNNCell(…), without `nonlinearity`."
-            )
-        return (
-            f"{self.words} Write gr.nn.OneStateLSTM(…) for nn.RNN(…) or nn.GRU(…) and "
-            "gr.nn.OneStateLSTMCell(…) for their cells, without `nonlinearity`, with `import "
-            "gradreach as gr`; or nn.LSTM(…), whose state is the pair (h, c)."
-        )
+        return f"Replace the recurrence by that of {'a GRU' if self.cell == 'GRU' else 'an LSTM'}."

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from torch import nn
 from torch.optim import Optimizer
 
 from gradreach.nn import convert
-from gradreach.treatments.call_text import code_of
 from gradreach.treatments.edit import Edit
 from gradreach.treatments.facts import RunFacts
 from gradreach.treatments.interception import Interception
 from gradreach.treatments.layer_call import LayerCall
 from gradreach.treatments.layer_edits import layer_edits
+from gradreach.treatments.layer_words import layer_words
 from gradreach.treatments.sites import Site
 from gradreach.treatments.treatment import Treatment, TreatmentError
 
@@ -90,15 +90,9 @@ class LayerTreatment(Treatment):
 
     def describe(self) -> str:
         """Say it in words and code."""
-        names = " and ".join(self._written())
-        return f"{self.words} Write {names}, with `import gradreach as gr`."
+        return f"{self.words} {layer_words([self.rewrite])}"
 
     @property
     @abstractmethod
     def words(self) -> str:
         """One sentence for the reader: what it does."""
-
-    def _written(self) -> Iterator[str]:
-        given = ", ".join(f"{name}={code_of(value)}" for name, value in self.remedies.items())
-        for kind in self.kinds:
-            yield f"gr.{NAMES[kind]}(…, {given}) for {NAMES[kind]}(…)"

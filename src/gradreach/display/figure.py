@@ -7,7 +7,6 @@ and returned, and whoever asked for it shows or saves it. matplotlib is the extr
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +16,7 @@ from gradreach.errors import require
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
@@ -27,11 +27,11 @@ __all__ = [
     "PAGE",
     "curve",
     "heat_map",
-    "intervals",
     "level_line",
     "name_axes",
     "new_figure",
     "place_line",
+    "whole_numbers",
 ]
 
 Array = NDArray[np.float64]
@@ -107,6 +107,13 @@ def name_axes(
         axes.set_title(title, fontsize=TEXT, loc="left")
     if legend:
         axes.legend(fontsize=SMALL, frameon=False, handlelength=2.2, labelspacing=0.25)
+
+
+def whole_numbers(*axis: Axis) -> None:
+    """Put the ticks of linear axes at whole numbers: there is no step 0.5."""
+    locator = importlib.import_module("matplotlib.ticker").MaxNLocator
+    for each in axis:
+        each.set_major_locator(locator(nbins=6, integer=True))
 
 
 def curve(
@@ -191,11 +198,12 @@ def heat_map(
 ) -> None:
     """Draw sizes as colours on a logarithmic scale, twelve powers of ten at most.
 
-    Zeros are black, what is not finite has a colour that the scale has not.
+    Zeros are black, what is not finite has a colour that the scale has not, and what is masked
+    is left empty.
 
     Args:
         axes: Where to draw.
-        rows: ``(N, T)`` sizes, NaN where there is none.
+        rows: ``(N, T)`` sizes, masked where there is none.
         x: ``(T,)`` places of the columns. y: ``(N,)`` of the rows, both rising.
         x_label: Of the columns. y_label: Of the rows. legend: Of the colours.
 
@@ -212,8 +220,9 @@ def heat_map(
                 [ True,  True]],
           fill_value=1e+20)
     """
-    sizes = np.asarray(rows, dtype=np.float64)
-    usable = np.isfinite(sizes) & (sizes > 0)
+    absent = np.ma.getmaskarray(rows)
+    sizes = np.ma.getdata(rows).astype(np.float64)
+    usable = np.isfinite(sizes) & (sizes > 0) & ~absent
     logs = np.ma.masked_array(np.log10(sizes, where=usable, out=np.zeros_like(sizes)), ~usable)
     high = float(logs.max()) if usable.any() else 0.0
     low = max(float(logs.min()), high - 12.0) if usable.any() else -1.0
@@ -223,6 +232,7 @@ def heat_map(
         *edges, logs, cmap="viridis", vmin=low, vmax=max(high, low + 1e-9), rasterized=True
     )
     for which, colour in ((sizes == 0, "black"), (~np.isfinite(sizes), FAULT)):
+        which &= ~absent
         if which.any():
             ones = np.ma.masked_array(np.ones_like(sizes), ~which)
             axes.pcolormesh(*edges, ones, cmap=_one_colour(colour), rasterized=True)
@@ -233,54 +243,6 @@ def heat_map(
     name_axes(axes, x_label, y_label)
 
 
-def intervals(
-    axes: Axes,
-    names: Sequence[str],
-    centres: Array,
-    lows: Array,
-    highs: Array,
-    *,
-    x_label: str,
-    marked: int | None = None,
-    zero: str | None = None,
-) -> None:
-    """Draw one point with its interval a row, the first on top; rows without one stay empty.
-
-    Args:
-        axes: Where to draw.
-        names: Of the rows.
-        centres: ``(N,)``, NaN where there is none. lows, highs: ``(N,)`` ends of the intervals.
-        x_label: What is compared, with its unit.
-        marked: A row to set off, a winner say.
-        zero: Name of the line at 0, if there is to be one.
-
-    Example:
-        >>> figure, (axes,) = new_figure(purpose="a doctest")
-        >>> one = np.array([1.0])
-        >>> intervals(axes, ["GRU"], one, one - 0.5, one + 0.5, x_label="effect, nats")
-        >>> axes.get_yticklabels()[0].get_text()
-        'GRU'
-    """
-    rows = np.arange(len(names), dtype=np.float64)
-    centres, lows, highs = (np.asarray(each, dtype=np.float64) for each in (centres, lows, highs))
-    if zero is not None:
-        axes.axvline(0.0, color=FRAME, linewidth=0.8, linestyle=(0, (4, 2)))
-        axes.annotate(
-            zero, (0.0, 1.0), xycoords=("data", "axes fraction"), xytext=(0, 2),
-            textcoords="offset points", ha="center", va="bottom", fontsize=SMALL, color=FRAME,
-        )  # fmt: skip
-    for row in np.flatnonzero(np.isfinite(centres)):
-        colour = COLOURS[1] if row == marked else COLOURS[0]
-        axes.plot([lows[row], highs[row]], [row, row], color=colour, linewidth=1.4)
-        axes.plot(
-            [centres[row]], [row], color=colour, marker="D" if row == marked else "o", markersize=4
-        )
-    axes.set_yticks(rows, list(names), fontsize=SMALL)
-    axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.grid(False, axis="y")
-    axes.set_xlabel(x_label, fontsize=TEXT)
-
-
 def _plain(axes: Axes) -> None:
     """Give a panel the frame, grid and tick labels that all panels share."""
     axes.spines[["top", "right"]].set_visible(False)
@@ -288,7 +250,7 @@ def _plain(axes: Axes) -> None:
         axes.spines[side].set_color(FRAME)
         axes.spines[side].set_linewidth(0.6)
     axes.tick_params(labelsize=SMALL, width=0.6, length=2.5, color=FRAME)
-    axes.tick_params(which="minor", width=0.4, length=1.5, color=FRAME)
+    axes.tick_params(which="minor", labelsize=SMALL - 1, width=0.4, length=1.5, color=FRAME)
     axes.grid(True, color=GRID, linewidth=0.5)
     axes.set_axisbelow(True)
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from textwrap import fill
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gradreach.display.html import page_fragment
 from gradreach.display.table import Row, render_table
@@ -14,6 +14,9 @@ from gradreach.records.jacobian_cost import JacobianCost
 from gradreach.records.layer_flow import LayerFlow
 from gradreach.records.parts import BlindSpot
 from gradreach.records.plain import check_schema
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["GradientFlow", "Layers"]
 
@@ -83,6 +86,24 @@ class GradientFlow:
             for remark in [*remarks, *self.notes]
         ]
         return "\n".join([render_table(rows, width), *told])
+
+    def plot(self, layers: Sequence[str] | None = None) -> Figure:
+        """Return a figure, a row a layer: lag profile with the reach, contributions, ‖∂L/∂s‖.
+
+        It is made and returned, not shown: ``figure.savefig("flow.pdf")``.
+
+        Args:
+            layers: Names of the layers to draw, six at most; by default all of them.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed.
+            ValueError: No layer, or more than fit one figure.
+            KeyError: A name is none of the measured layers.
+        """
+        from gradreach.records.flow_figure import flow_figure
+
+        chosen = self.layers if layers is None else {name: self.layers[name] for name in layers}
+        return flow_figure(chosen, "`flow.plot()`")
 
     def _repr_html_(self) -> str:
         rows = [_row(name, layer) for name, layer in self.layers.items()]

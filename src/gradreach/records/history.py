@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from gradreach.records.event import Event
 from gradreach.records.line_probe import LineProbe
 from gradreach.records.plain import Array, check_schema, from_plain, to_plain
 from gradreach.records.sample import Sample
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["CLIP_ORDERS", "COLUMNS", "History"]
 
@@ -103,6 +106,22 @@ class History:
 
     def __repr__(self) -> str:
         return f"<History of {len(self)} steps, {len(self.samples)} samples>"
+
+    def plot(self, *, layer: str | None = None) -> Figure:
+        """Return a figure: loss, norms before and after clipping, learning rate, heat map, reach.
+
+        It is made and returned, not shown: ``figure.savefig("training.pdf")``.
+
+        Args:
+            layer: Whose heat map to draw; by default that of the first sampled layer.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed.
+            ValueError: There is nothing to draw, or no sample of that layer.
+        """
+        from gradreach.records.history_figure import history_figure
+
+        return history_figure(self, layer, "`history.plot()`")
 
     def _repr_html_(self) -> str:
         from gradreach.records.history_page import history_fragment

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from html import escape
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +15,11 @@ from gradreach.records.from_states import FromStates
 from gradreach.records.own_tensors import OwnCellTensors
 from gradreach.records.parts import Gate, LayerTensors, NonFinite, ScaledArray
 from gradreach.records.plain import Array, check_schema, from_plain, to_plain
-from gradreach.records.reach import decay_per_step, reach
+from gradreach.records.reach import LEVEL, decay_per_step, reach
 from gradreach.records.state_space import StateSpace
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["LayerFlow"]
 
@@ -150,6 +154,25 @@ class LayerFlow(FromStates):
     def decay_per_step(self) -> float:
         """Factor per step: exp of the slope of the log lag profile over lags 1 … reach."""
         return decay_per_step(self.lag_profile)
+
+    def plot(self) -> Figure:
+        """Return a figure of this layer; see `GradientFlow.plot`.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed.
+        """
+        from gradreach.records.flow_figure import flow_figure
+
+        return flow_figure({self.name: self}, "`layer.plot()`")
+
+    def _repr_html_(self) -> str:
+        from gradreach.display.svg import curve_svg
+
+        picture = curve_svg(
+            self.lag_profile, title=f"What is left of the gradient of {self.name}, by lag",
+            x_label="steps back", level=LEVEL, marked=self.reach(),
+        )  # fmt: skip
+        return f"<p>{escape(repr(self))}</p>{picture if len(self.lag_profile) else ''}"
 
     def state_gradients(self, part: str = "h") -> Array:
         """Return ∂L/∂h_k (``"h"``) or ∂L/∂c_k (``"c"``) of all steps, ``(T, B, H)`` float64.

@@ -53,7 +53,7 @@ PATCH, PAGE, RESULT = "cure.patch", "report.html", "cure.json"
 @click.option("--treatments", metavar="A,B",
               help="Try only these: families (gating) or labels (clipping(norm=1.0)).")  # fmt: skip
 @click.option("--most", type=click.IntRange(1), metavar="N", help="Treatments to try at most.")
-@click.option("--finalists", type=click.IntRange(1), default=2, show_default=True, metavar="N",
+@click.option("--finalists", type=click.IntRange(1), default=3, show_default=True, metavar="N",
               help="Treatments that are given full runs.")  # fmt: skip
 @click.option("--study", "folder", type=click.Path(path_type=Path), metavar="FOLDER",
               help="Where every run is kept; default gradreach-runs/cure-SCRIPT-HASH. The same "

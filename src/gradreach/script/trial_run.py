@@ -7,7 +7,7 @@ import math
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gradreach.monitor.logged import LISTENERS
@@ -27,6 +27,7 @@ from gradreach.treatments.treatment import Treatment
 
 __all__ = ["run_script_trial"]
 
+POINTS = 4  # of a metric over the steps: fewer are no curve
 # What torch's allocators say, on the systems it runs on, when there is no memory left.
 NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "bad_alloc")
 
@@ -40,6 +41,7 @@ def run_script_trial(
     budget: int | None = None,
     metric: str = "loss",
     pattern: str = "",
+    maximize: bool = False,
     needs_lag: int | None = None,
 ) -> Trial:
     """Run a script in this process, which is taken to be a fresh one, and tell how it went.
@@ -58,6 +60,7 @@ def run_script_trial(
             script takes one, else what it calls ``backward`` on. ``"regex"``: what it prints.
             ``"log"``: what it gives to ``gradreach.log``.
         pattern: Of ``"regex"``; for ``"log"`` the name, empty for the first one.
+        maximize: More of the metric is better.
         needs_lag: How far back the task must look, if the user knows.
 
     Returns:
@@ -70,9 +73,19 @@ def run_script_trial(
     seeding = seeding_of(script, arguments, seed)
     seed_all(seed)
     shift_fixed_seeds(seeding.shift)
-    run = _Run(treatment, budget, needs_lag, metric, pattern)
+    run = _Run(treatment, budget, needs_lag, metric, pattern, maximize)
     ending = run.of(script, list(seeding.arguments))
     return run.trial(ending, seed, seeding)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """The metric of a run: value, whether it is held out, where it is from, its course."""
+
+    value: float
+    held_out: bool
+    told: str
+    curve: tuple[list[int], list[float]]
 
 
 @dataclass
@@ -84,6 +97,7 @@ class _Run:
     needs_lag: int | None
     metric: str
     pattern: str
+    maximize: bool
     logged: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     seconds: float = 0.0
     trouble: str | None = None
@@ -142,8 +156,9 @@ class _Run:
     def trial(self, ending: Ending, seed: int, seeding: Seeding) -> Trial:
         """Put together what the run came to."""
         steps = self._steps()
-        value, held_out, told, curve = self._measured(steps)
-        outcome, message = _outcome(ending, value, told)
+        measured = self._measured(steps, cut=ending.stopped)
+        value, curve = measured.value, measured.curve
+        outcome, message = _outcome(ending, value, measured.told)
         own = max(self.seconds - self.session.watch.seconds, 0.0)
         losses = self.losses
         return Trial(
@@ -152,7 +167,7 @@ class _Run:
             budget=self.budget,
             outcome=outcome,
             metric=value if outcome == "finished" else math.nan,
-            held_out=held_out,
+            held_out=measured.held_out,
             steps_of_curve=_array(curve[0]),
             curve=_array(curve[1]),
             steps=steps,
@@ -161,7 +176,7 @@ class _Run:
             findings=tuple(self.session.findings()),
             message=message,
             meta={
-                "measured": told,
+                "measured": measured.told,
                 "training_loss": losses.training_tail(steps),
                 "held_out_loss": losses.held_out_tail(steps),
                 "fresh": losses.fresh(steps),
@@ -175,29 +190,57 @@ class _Run:
             },
         )
 
-    def _measured(self, steps: int) -> tuple[float, bool, str, tuple[list[int], list[float]]]:
-        """Return the metric, whether it is held out, how it was had, and its curve."""
+    def _measured(self, steps: int, *, cut: bool) -> _Measured:
+        """Return the metric and how it was had.
+
+        A run that was cut short may not have come to where its number is printed or evaluated:
+        then the training loss stands in, turned round where more is better. The curve is that
+        of the metric where it was seen often enough to be one.
+        """
+        losses = self.losses
+        sign = -1.0 if self.maximize else 1.0
+        course = losses.curve()
+        course = (course[0], [sign * value for value in course[1]])
+        found = self._found(steps)
+        if found is not None:
+            return found if len(found.curve[0]) >= POINTS else replace(found, curve=course)
+        fresh = losses.fresh(steps)
+        told = "the loss that backward is called on, mean over the last tenth of the steps"
+        told += ", each batch new when it was taken" if fresh else ""
+        if self.metric == "loss":
+            return _Measured(losses.training_tail(steps), fresh, told, course)
+        if cut:
+            return _Measured(
+                sign * losses.training_tail(steps), False, f"cut short: {told}", course
+            )
+        missing = (
+            f"nothing the script prints matches {self.pattern!r}"
+            if self.metric == "regex"
+            else f"gradreach.log({self.pattern or 'name'}=…) was never called"
+        )
+        return _Measured(math.nan, False, missing, course)
+
+    def _found(self, steps: int) -> _Measured | None:
+        """Return the metric where the run has come to it."""
         losses = self.losses
         if self.metric == "loss":
-            held_out = losses.held_out_tail(steps)
-            if losses.held_out_curve()[0]:
-                sure = losses.known_held_out
-                told = "the loss that the script takes without gradients" + (
-                    ", on data it does not train on" if sure else ""
-                )
-                return held_out, sure, told, losses.held_out_curve()
-            fresh = losses.fresh(steps)
-            told = "the loss that backward is called on, mean over the last tenth of the steps"
-            told += ", each batch new when it was taken" if fresh else ""
-            return losses.training_tail(steps), fresh, told, losses.curve()
+            curve = losses.held_out_curve()
+            if not curve[0]:
+                return None
+            sure = losses.known_held_out
+            told = "the loss that the script takes without gradients"
+            told += ", on data it does not train on" if sure else ""
+            return _Measured(losses.held_out_tail(steps), sure, told, curve)
         if self.printed is not None:
             found, source = self.printed.found, f"what the script prints: {self.pattern}"
         else:
             name = self.pattern or next(iter(self.logged), "")
             found, source = self.logged.get(name, []), f"gradreach.log({name}=…)"
-        curve = ([step for step, _ in found], [value for _, value in found])
+        if not found:
+            return None
         # What the user names is taken as the user's word for what counts.
-        return (found[-1][1] if found else math.nan), True, source, curve
+        curve = ([step for step, _ in found], [value for _, value in found])
+        return _Measured(found[-1][1], True, source, curve)
 
     def _reach(self) -> dict[str, float]:
         samples = self.session.memory.samples

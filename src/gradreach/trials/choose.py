@@ -19,6 +19,7 @@ MOST = 8
 """Treatments tried at once. Each further one makes every short trial shorter and the interval of
 every effect wider, and those named last are the least likely."""
 ROOM = 2  # of these, places kept for combinations where several families have something to say
+EXPLODED = 10.0  # median of the gradient's norms; healthy trainings of every size stay below it
 TOGETHER = (
     ("gating", "clipping"),
     ("learning_rate", "clipping"),
@@ -113,6 +114,11 @@ def _first(facts: RunFacts) -> list[str]:
 
 
 def _candidates(family: str, finding: Finding, facts: RunFacts) -> Iterator[Treatment]:
+    if family == "clipping" and facts.gradient_norms.get(0.5, 0.0) > EXPLODED:
+        # Norms of an explosion under way say nothing of the size that steps should have.
+        usual = treatment_from("clipping(norm=1.0)")
+        if usual.applies_to(finding, facts):
+            yield usual
     for kind in ALL.get(family, ()):
         yield from kind.candidates(finding, facts)
 

@@ -52,4 +52,5 @@ def _script_trial(spec: TrialSpec, target: ScriptTarget) -> Trial:
         budget=spec.budget,
         metric=spec.metric.kind,
         pattern=spec.metric.pattern,
+        maximize=spec.metric.direction == "maximize",
     )

@@ -1,0 +1,137 @@
+"""``gradreach cure`` on real scripts: what is run, what is said, what is written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from gradreach.cli import main
+
+SCRIPTS = Path(__file__).parents[1] / "cure_scripts"
+
+# A ReLU whose recurrence grows: the untreated training ends in NaN, a clipped one learns.
+GROWING = """
+import torch
+from torch import nn
+
+rnn, head = nn.RNN(1, 16, nonlinearity="relu", batch_first=True), nn.Linear(16, 1)
+with torch.no_grad():
+    nn.init.eye_(rnn.weight_hh_l0).mul_(1.25)
+optimizer = torch.optim.SGD([*rnn.parameters(), *head.parameters()], lr=0.02)
+for step in range(60):
+    x = torch.randn(16, 20, 1)
+    loss = nn.functional.mse_loss(head(rnn(x)[0][:, -1]), x[:, -1])
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+print(f"last loss {loss.item():.9f}")
+"""
+
+
+@pytest.fixture(scope="module")
+def cured(tmp_path_factory):
+    """Cure the growing training, once for all tests that look at it."""
+    folder = tmp_path_factory.mktemp("cured")
+    (folder / "growing.py").write_text(GROWING)
+    study = folder / "study"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        ended = CliRunner().invoke(
+            main,
+            ["cure", "--study", str(study), "--seeds", "2", "--json", "--treatments",
+             "clipping(norm=1.0)", "growing.py"],
+        )  # fmt: skip
+    return folder, ended, json.loads(ended.stdout)
+
+
+def test_healthy_script_is_run_once_and_left_alone(tmp_path, monkeypatch):
+    shutil.copy(SCRIPTS / "healthy.py", tmp_path)
+    monkeypatch.chdir(tmp_path)
+
+    ended = CliRunner().invoke(main, ["cure", "--study", "study", "healthy.py"])
+
+    assert ended.exit_code == 0
+    assert ended.stdout.startswith("No treatment is needed")
+    assert len(list((tmp_path / "study" / "trials").iterdir())) == 1
+
+
+def test_cure_is_found_judged_and_told(cured):
+    _, ended, plain = cured
+
+    assert ended.exit_code == plain["exit_code"] == 1
+    assert plain["verdict"] == "cured"
+    assert plain["winner"]["treatment"] == "clipping(norm=1.0)"
+    assert plain["control"]["outcomes"] == {"nonfinite": 2}
+    assert {trial["treatment"] for trial in plain["trials"]} == {"control", "clipping(norm=1.0)"}
+
+
+def test_patch_applied_by_hand_reproduces_the_trial_to_the_bit(cured):
+    folder, _, plain = cured
+    by_hand = folder / "by_hand"
+    by_hand.mkdir()
+    (by_hand / "growing.py").write_text(GROWING)
+    patch = (folder / "study" / "cure.patch").read_bytes()
+
+    subprocess.run(["patch", "-p0"], input=patch, cwd=by_hand, check=True, capture_output=True)
+
+    assert "clip_grad_norm_" in (by_hand / "growing.py").read_text()
+    seeded = (
+        "import torch, runpy, random, numpy as np; torch.set_num_threads(1); "
+        "random.seed(0); np.random.seed(0); torch.manual_seed(0); runpy.run_path('growing.py')"
+    )
+    alone = subprocess.run(
+        [sys.executable, "-c", seeded], cwd=by_hand, capture_output=True, text=True, check=True
+    )
+    logs = [path.read_text() for path in (folder / "study" / "trials").glob("*/log.txt")]
+    assert sum(alone.stdout in log for log in logs) == 1
+
+
+def test_same_command_again_runs_nothing_and_says_the_same(cured, monkeypatch):
+    folder, _, plain = cured
+    before = {path: path.stat().st_mtime_ns for path in (folder / "study").glob("trials/*/*.json")}
+    monkeypatch.chdir(folder)
+
+    again = CliRunner().invoke(
+        main,
+        ["cure", "--study", str(folder / "study"), "--seeds", "2", "--json", "--treatments",
+         "clipping(norm=1.0)", "growing.py"],
+    )  # fmt: skip
+
+    assert json.loads(again.stdout) == plain
+    after = {path: path.stat().st_mtime_ns for path in (folder / "study").glob("trials/*/*.json")}
+    assert before == after
+
+
+def test_page_says_the_verdict_first_and_needs_nothing_from_elsewhere(cured):
+    folder, _, plain = cured
+    page = (folder / "study" / "report.html").read_text()
+
+    assert page.index("cures it") < page.index("<svg") < page.index("What was tried")
+    assert "http" not in page.replace("http-equiv", "")
+    assert page.count("<circle") == 2 and 'class="added"' in page
+    assert len(page) < 300_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["no-such.py"], "does not exist"),
+        (["--metric", "no group", "growing.py"], "has no group"),
+        (["--maximize", "growing.py"], "--maximize needs --metric"),
+        (["--treatments", "magic", "growing.py"], "neither a family"),
+    ],
+)
+def test_usage_errors_are_one_sentence(cured, monkeypatch, tmp_path, arguments, said):
+    folder, _, _ = cured
+    monkeypatch.chdir(folder)
+
+    ended = CliRunner().invoke(main, ["cure", "--study", str(folder / "study"), *arguments])
+
+    assert ended.exit_code == 2
+    assert said in " ".join(ended.stderr.split())

@@ -79,8 +79,8 @@ def curve_svg(
         if marked_label:
             right = marked > len(values) / 2
             parts.append(
-                f'<text x="{x(marked) + (-5 if right else 5):.1f}" y="{TOP + 11}" fill="#c33" '
-                f'text-anchor="{"end" if right else "start"}">{escape(marked_label)}</text>'
+                f'<text x="{x(marked) + (-5 if right else 5):.1f}" y="{height - BOTTOM - 5}" '
+                f'fill="#c33" text-anchor="{"end" if right else "start"}">{escape(marked_label)}</text>'
             )
     for points in _runs(logs):
         path = " ".join(f"{x(index):.1f},{y(logs[index]):.1f}" for index in points)

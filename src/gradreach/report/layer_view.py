@@ -22,7 +22,7 @@ from gradreach.report.stretches import recurrent_weight, stretches
 __all__ = ["layer_view"]
 
 LAGS_SHOWN = (0, 1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 300, 500, 1000)  # and the last one
-JACOBIAN_SECONDS = 0.5  # a page is not kept waiting longer for what nobody has asked for yet
+JACOBIAN_SECONDS = 0.05  # a page is not kept waiting longer for what nobody has asked for yet
 ROWS = 8
 
 
@@ -142,6 +142,7 @@ def _growth(layer: LayerFlow, unit: str) -> Iterator[dict[str, Any]]:
     """Yield how much each step's Jacobian stretches, where that is known or quickly computed."""
     found = _jacobian(layer)
     if found is None or not len(found.sequences) or np.isnan(found.largest).all():
+        yield from _factors(layer, unit)
         return
     curves = {"largest": _rows_mean(found.largest)}
     if not np.isnan(found.median).all():
@@ -158,6 +159,31 @@ def _growth(layer: LayerFlow, unit: str) -> Iterator[dict[str, Any]]:
     yield _picture(
         f"Growth of the Jacobian ∂s_t/∂s_t-1 (its singular values, mean over sequences): {found}",
         svg, f"Some of the {unit}s", [unit, *curves], rows,
+    )  # fmt: skip
+
+
+def _factors(layer: LayerFlow, unit: str) -> Iterator[dict[str, Any]]:
+    """Yield what each step did to the gradient, where all of that comes from one loss step.
+
+    It needs no Jacobian, and says what the Jacobians did in the one direction that matters here.
+    """
+    norms = np.asarray(layer.state_gradient_norms, np.float64)
+    if len(layer.loss_steps) != 1 or len(norms) < 3 or not layer.exact:
+        return
+    with np.errstate(divide="ignore", invalid="ignore"):
+        factors = norms[:-1] / norms[1:]
+    if not np.isfinite(factors).any():
+        return
+    steps = np.arange(1.0, len(norms))
+    svg = step_curves_svg(
+        steps, {"factor": factors}, title=f"Factor of each {unit} of {visible(layer.name)}",
+        x_label=f"{unit}, from the beginning of the sequence",
+    )  # fmt: skip
+    rows = [(str(int(steps[at])), f"{factors[at]:.3g}") for at in _spread(len(steps))]
+    yield _picture(
+        f"Growth by the Jacobian ∂s_t/∂s_t-1: factor ‖∂L/∂s_t-1‖ / ‖∂L/∂s_t‖ of each {unit}; 1 "
+        "preserves, less fades, more explodes",
+        svg, f"Some of the {unit}s", [unit, "factor"], rows,
     )  # fmt: skip
 
 

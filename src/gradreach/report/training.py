@@ -105,7 +105,9 @@ def _reaches(history: History) -> Iterator[dict[str, Any]]:
         more = len(told) - len(COLOURS)
         beyond = f" (the first {len(COLOURS)} of {len(told)} layers)" if more > 0 else ""
         caption = "Reach: timesteps until less than 1 % of the gradient is left, in each sample"
-        yield _picture(caption + beyond, steps, curves, np.zeros(len(steps), bool))
+        picture = _picture(caption + beyond, steps, curves, np.zeros(len(steps), bool))
+        picture["data"]["log"] = False  # steps are counted, not multiplied
+        yield picture
 
 
 def _picture(

@@ -151,7 +151,7 @@ const charts = (() => {
         u.ctx.font = `${12 * one}px system-ui, sans-serif`;
         const right = x > left + width / 2;
         u.ctx.textAlign = right ? "right" : "left";
-        u.ctx.fillText(spec.mark.text, x + (right ? -5 : 5) * one, top + 12 * one);
+        u.ctx.fillText(spec.mark.text, x + (right ? -5 : 5) * one, top + height - 6 * one);
       }
       u.ctx.restore();
     }

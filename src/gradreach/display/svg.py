@@ -80,7 +80,8 @@ def curve_svg(
             right = marked > len(values) / 2
             parts.append(
                 f'<text x="{x(marked) + (-5 if right else 5):.1f}" y="{height - BOTTOM - 5}" '
-                f'fill="#c33" text-anchor="{"end" if right else "start"}">{escape(marked_label)}</text>'
+                f'fill="#c33" text-anchor="{"end" if right else "start"}">'
+                f"{escape(marked_label)}</text>"
             )
     for points in _runs(logs):
         path = " ".join(f"{x(index):.1f},{y(logs[index]):.1f}" for index in points)

@@ -235,6 +235,8 @@ def _notes(diagnosis: Trial) -> list[str]:
     told = []
     if meta.get("measured"):
         held = "held out" if diagnosis.held_out else "not held out"
+        if not meta["measured"].startswith("the loss"):
+            held = "you named it, and that it tells what counts is taken from you"
         told.append(f"Metric: {meta['measured']} ({held}).")
     if meta.get("seeding"):
         told.append(f"Seeds: {meta['seeding']}.")

@@ -60,13 +60,14 @@ class Metric:
 
     @property
     def name(self) -> str:
-        """A name for the reader: that of the pattern's group, or the pattern's first word."""
+        """A name for the reader: that of the pattern's group, or the words before it."""
         if self.kind == "loss":
             return "loss"
         if self.kind == "regex":
             groups = re.compile(self.pattern).groupindex
-            words = re.findall(r"[A-Za-z][A-Za-z_]+", re.sub(r"\\.|\(.*", " ", self.pattern))
-            return next(iter(groups), None) or (words[0] if words else "metric")
+            before = re.sub(r"\\.", " ", self.pattern).partition("(")[0]
+            words = re.findall(r"[A-Za-z][\w-]*", before)
+            return next(iter(groups), None) or " ".join(words[-3:]) or "metric"
         return self.pattern or "metric"
 
     def to_dict(self) -> dict[str, Any]:

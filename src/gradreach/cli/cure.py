@@ -170,8 +170,8 @@ def _cured(
     from gradreach.trials.progress import progress_for
     from gradreach.trials.study import opened_study
 
-    with (
-        opened_study(place, base) as study,
+    with (  # absolute: a script may change its working directory
+        opened_study(place.absolute(), base) as study,
         pool_for(jobs, base.threads, ray) as pool,
         progress_for(True) as progress,
     ):

@@ -38,8 +38,11 @@ def facts_of_run(
     thresholds = history["clip_threshold"]
     thresholds = thresholds[np.isfinite(thresholds)]
     lengths = [layer.steps for _, flow in session.flows for layer in flow.layers.values()]
+    carried = session.watch.carried.found is not None or any(
+        finding.code in ("truncated-gradient", "growing-graph") for finding in session.findings()
+    )
     return RunFacts(
-        layers=tuple(_layer(site, session) for site in sites if site.kind == "layer"),
+        layers=tuple(_layer(site, session, carried) for site in sites if site.kind == "layer"),
         optimizers=tuple(_optimizer(site) for site in sites if site.kind == "optimizer"),
         steps=steps,
         seconds=seconds,
@@ -56,7 +59,7 @@ def facts_of_run(
     )
 
 
-def _layer(site: Site, session: Session) -> LayerFacts:
+def _layer(site: Site, session: Session, carried: bool) -> LayerFacts:
     torch_class = site.what.rpartition(".")[2]
     kind = torch_class.lower().removesuffix("cell")
     given = {name: site.numbers[name] for name in LAYER_ARGUMENTS if name in site.numbers}
@@ -66,9 +69,6 @@ def _layer(site: Site, session: Session) -> LayerFacts:
         for name, layer in flow.layers.items()
         if layer.hidden_size == given.get("hidden_size") and _same(kind, layer.kind)
     ]
-    carried = session.watch.carried.found is not None or any(
-        finding.code in ("truncated-gradient", "growing-graph") for finding in session.findings()
-    )
     return LayerFacts(
         kind=kind if kind in ("rnn", "gru", "lstm") else "own",
         cell=torch_class.endswith("Cell"),

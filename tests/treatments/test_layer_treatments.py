@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from tests.conformance.test_treatments import facts, found
-from tests.treatments.trials import run
+from tests.treatments.trials import assert_same_bits, run, treated_and_patched
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 from torch.testing import assert_close
@@ -324,3 +324,26 @@ def test_script_that_carries_and_detaches_its_state_trains_an_lstm(
 
     for mine, expected in zip(treated, run(by_hand), strict=True):
         assert_close(mine, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        "gating(LSTM) + truncation(windows=2)",
+        "gating(LSTM) + truncation(steps=5)",
+        "skip(lag=3) + truncation(steps=5)",
+        "activation(relu) + initialization(identity) + clipping(norm=1.0)",
+        "gating(GRU) + initialization(chrono, max_lag=20) + clipping(norm=1.0)"
+        " + learning_rate(warm_up=10)",
+        "gating(LSTM) + truncation(windows=2) + clipping(percentile=10.0)",
+    ],
+)
+def test_treatments_of_layers_and_steps_together_are_patched_to_the_same_bits(
+    tmp_path: Path, label: str
+) -> None:
+    text = STATEFUL.replace("{line}", "nn.RNN(4, 5)").replace("{mask}", "pass")
+    text = text.replace("{start}", ONE.replace("{layers}", "1")).replace("{width}", "5")
+
+    trial, patched, _ = treated_and_patched(tmp_path, text, label)
+
+    assert_same_bits(trial, patched)

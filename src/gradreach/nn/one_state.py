@@ -50,7 +50,7 @@ class _OneState(torch.nn.Module):
             "None or zeros, or StateWithCell.of(h, c)"
         )
 
-    def _joined(self, hidden: Tensor, cell: Tensor) -> StateWithCell:
+    def _bind(self, hidden: Tensor, cell: Tensor) -> StateWithCell:
         if hidden.grad_fn is not None:
             remarks: Any = hidden.grad_fn.metadata
             remarks.setdefault("gradreach.one_state", set()).add(id(self))
@@ -88,7 +88,7 @@ class OneStateLSTM(_OneState, LSTM):
         """Run the layer; arguments and results are those of torch.nn.GRU."""
         with torch._C.DisableTorchFunctionSubclass():
             output, (hidden, cell) = super().forward(input, self.split_state(hx))
-            return output, self._joined(hidden, cell)
+            return output, self._bind(hidden, cell)
 
 
 class OneStateLSTMCell(_OneState, LSTMCell):
@@ -116,7 +116,7 @@ class OneStateLSTMCell(_OneState, LSTMCell):
         """Run one step; arguments and results are those of torch.nn.GRUCell."""
         with torch._C.DisableTorchFunctionSubclass():
             hidden, cell = super().forward(input, self.split_state(hx))
-            return self._joined(hidden, cell)
+            return self._bind(hidden, cell)
 
 
 def _came_from(node: Any, owner: int) -> bool:

@@ -11,12 +11,14 @@ from torch import nn
 from torch.optim import Optimizer
 
 from gradreach.records.finding import Finding
+from gradreach.treatments.call_text import code_of
 from gradreach.treatments.edit import Edit
 from gradreach.treatments.facts import RunFacts
 from gradreach.treatments.interception import Interception
 from gradreach.treatments.layer_edits import layer_edits
 from gradreach.treatments.layer_treatment import LayerTreatment
 from gradreach.treatments.layer_words import layer_words
+from gradreach.treatments.lines_before_step import at_top as treated_at_top
 from gradreach.treatments.sites import Site
 from gradreach.treatments.treatment import Treatment, TreatmentError
 
@@ -108,7 +110,12 @@ class Combined(Treatment):
         layers, others = self._kinds()
         label = " + ".join(part.label for part in layers)
         edits = layer_edits(label, [part.rewrite for part in layers], sites) if layers else []
-        return edits + [edit for part in others for edit in part.edits(sites)]
+        parts = [part.edits(sites) for part in others]
+        at_top = any(map(_is_at_top, others, parts))
+        if at_top and len(others) > 1:
+            # What puts steps off, say, must be asked by a line that clips before a step as well.
+            return edits + treated_at_top(" + ".join(part.label for part in others), sites)
+        return edits + [edit for its in parts for edit in its]
 
     def describe(self) -> str:
         """Say each part in words, and the code of all layers' parts in one."""
@@ -124,3 +131,8 @@ class Combined(Treatment):
     def conflicts(self, other: Treatment) -> str | None:
         """Return the first conflict of a part."""
         return next((why for why in (p.conflicts(other) for p in self.parts) if why), None)
+
+
+def _is_at_top(part: Treatment, edits: Sequence[Edit]) -> bool:
+    """Whether a part is written as one line that treats the whole script."""
+    return any(f"treat({code_of(part.label)})" in edit.replacement for edit in edits)

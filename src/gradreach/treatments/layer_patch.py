@@ -73,11 +73,16 @@ class LayerPatch:
 
         @wraps(own)
         def constructor(module: Any, *args: Any, **kwargs: Any) -> None:
-            if not _is_machinery(sys._getframe(1)):
-                known = LayerCall.names_of(torch_class)
-                plain = {name: value for name, value in kwargs.items() if name in known}
-                self._noted(module, torch_class, args, plain, _why_left(module, torch_class))
+            if _is_machinery(sys._getframe(1)):
+                own(module, *args, **kwargs)
+                return
+            known = LayerCall.names_of(torch_class)
+            plain = {name: value for name, value in kwargs.items() if name in known}
+            self._noted(module, torch_class, args, plain, _why_left(module, torch_class))
             own(module, *args, **kwargs)
+            # It is what a patch has written, whose other half may act on the layers built.
+            for act in self.built if _is_ours(module) else ():
+                act(module)
 
         return constructor
 
@@ -112,9 +117,13 @@ def _why_left(module: Any, torch_class: type) -> str:
     """Say why no treatment touches this instance; ``""`` where one may."""
     if type(module) is torch_class:
         return ""
-    if type(module).__module__.startswith("gradreach."):
+    if _is_ours(module):
         return f"{_name_of(type(module))} has the remedies built in: change its own arguments"
     return f"of class {_name_of(type(module))}, whose own code would be lost"
+
+
+def _is_ours(module: Any) -> bool:
+    return type(module).__module__.startswith("gradreach.nn.")
 
 
 def _is_machinery(frame: FrameType) -> bool:

@@ -56,6 +56,7 @@ def render_cure(
         title=title,
         verdict=verdict,
         picture="" if comparison is None else _picture(comparison),
+        target=comparison is not None and comparison.criterion is not None,
         heads=HEADS if comparison is None else (HEADS[0], comparison.metric, *HEADS[2:]),
         rows=[] if comparison is None else [_row(each) for each in comparison.standings],
         seeds=[] if comparison is None else _seeds(comparison),

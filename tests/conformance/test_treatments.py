@@ -22,7 +22,9 @@ from gradreach.treatments import (
 )
 from gradreach.treatments.combined import ORDER
 from gradreach.treatments.families import treatment_from
+from gradreach.treatments.joined_windows import JoinedWindows
 from gradreach.treatments.layer_call import TORCH_CLASSES
+from gradreach.treatments.regularization import Omega
 
 CODES = (
     "vanishing-gradient", "exploding-gradient", "dead-units", "saturated-units", "closed-gate",
@@ -31,6 +33,10 @@ CODES = (
 )  # fmt: skip
 # Those that nothing proposes by itself, or only as a part of something else.
 MORE = ("activation(relu)", "initialization(identity)", "residual(epsilon=0.01)", "gating(LSTM)")
+
+
+# Whatever remedies a finding names, these go by its code and by what the run showed.
+BY_CODE = (Omega, JoinedWindows)
 
 
 def facts(kind: str = "rnn", **more: Any) -> RunFacts:
@@ -111,7 +117,7 @@ def test_label_and_plain_data_lead_back_to_the_treatment(treatment: Treatment) -
 def test_treatment_applies_only_where_its_family_is_named(treatment: Treatment) -> None:
     others = tuple({*REMEDIES} - {part.family for part in getattr(treatment, "parts", [treatment])})
 
-    code = "none" if treatment.family == "regularization" else "vanishing-gradient"
+    code = "none" if type(treatment) in BY_CODE else "vanishing-gradient"
 
     assert not treatment.applies_to(found(code, others), facts())
 
@@ -133,7 +139,7 @@ def test_candidates_are_distinct_and_fit_what_is_there(code: str, layer: str) ->
 
             assert len({each.label for each in candidates}) == len(candidates)
             assert all(each.applies_to(found(code), facts(layer)) for each in candidates)
-            if kind.family in REMEDIES:  # the others go by the finding's code
+            if kind not in BY_CODE:
                 assert not list(kind.candidates(found(code, ()), facts(layer)))
 
 

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from gradreach.treatments import RunFacts, patch_of, treatment_from
 from tests.treatments.step_scripts import SCRIPTS
 from tests.treatments.trials import apply_patch
+
+from gradreach.treatments import RunFacts, patch_of, treatment_from
 
 LABELS = (
     "gating(GRU) + clipping(norm=0.05) + learning_rate(factor=0.1)",
@@ -50,8 +50,6 @@ def in_process(folder: Path, *arguments: str) -> str:
 
 
 def told(folder: Path, label: str) -> RunFacts:
-    import json
-
     in_process(folder, "-c", TRIAL, label)
     return RunFacts.from_dict(json.loads((folder / "facts.json").read_text()))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -96,8 +97,13 @@ def serve(
             context,
         ) from error
     path = "/playground" if playground else "/"
-    _announce(server, port, reachable, as_json, path, by_diagnose=until_ended is not None)
-    _run(server, until_ended)
+    thread = threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True)
+    thread.start()
+    # From the first line on somebody may press Ctrl-C: that is how this command ends.
+    with contextlib.suppress(KeyboardInterrupt):
+        _announce(server, port, reachable, as_json, path, by_diagnose=until_ended is not None)
+        _wait(server, thread, until_ended)
+    server.close()
     return 0
 
 
@@ -125,23 +131,15 @@ def _announce(
         click.echo(f"{name}: {url}", err=by_diagnose)
 
 
-def _run(server: LiveServer, until_ended: int | None) -> None:
-    """Answer until Ctrl-C, or until nobody needs the page any more."""
-    thread = threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True)
-    thread.start()
+def _wait(server: LiveServer, thread: threading.Thread, until_ended: int | None) -> None:
+    """Wait until nobody needs the page any more; without ``until_ended``, for Ctrl-C."""
     quiet = time.monotonic()
-    try:
-        while thread.is_alive():
-            thread.join(0.5)
-            if until_ended is None:
-                continue
-            if server.watching or _lives(until_ended):
-                quiet = time.monotonic()
-            elif time.monotonic() - quiet > GRACE_SECONDS:
-                break
-    except KeyboardInterrupt:
-        pass
-    server.close()
+    while thread.is_alive():
+        thread.join(0.5)
+        if until_ended is None or server.watching or _lives(until_ended):
+            quiet = time.monotonic()
+        elif time.monotonic() - quiet > GRACE_SECONDS:
+            return
 
 
 def _lives(pid: int) -> bool:

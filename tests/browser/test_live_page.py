@@ -24,7 +24,7 @@ import sys, time, torch, gradreach
 model = torch.nn.LSTM(1, 8)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
 with gradreach.watch(model, optimizer, run=sys.argv[1], every=4):
-    for step in range(60):
+    for step in range(40):
         optimizer.zero_grad()
         model(torch.randn(16, 4, 1))[0][-1].square().mean().backward()
         optimizer.step()
@@ -62,7 +62,7 @@ def test_page_grows_while_a_training_really_runs(tmp_path, serve, visit):
     seen.until(f"{STATE} === 'ended'", seconds=90)
 
     assert training.wait(30) == 0
-    assert 3 < early < seen.page.evaluate(ROWS) <= 60
+    assert 3 < early < seen.page.evaluate(ROWS) <= 40
     assert seen.page.locator("figure[data-panel^='map '] canvas").is_visible()
     assert seen.page.locator("figure[data-panel=loss] canvas").is_visible()
     assert seen.page.locator("[data-panel^='profile '] canvas").is_visible()

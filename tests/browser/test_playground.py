@@ -218,20 +218,30 @@ HOSTILE = [
 
 
 def test_hostile_address_changes_nothing(opened):
-    for hostile in HOSTILE:
-        page = opened.at(QUICK)
-        usual = page.evaluate(f"JSON.stringify({P}.shown.settings)")
-        page.evaluate("(hash) => { location.hash = hash; }", hostile)
-        page.wait_for_timeout(50)
-        page.wait_for_selector(SETTLED)
+    first = f"JSON.stringify({P}.PRESETS[0].settings)"
+    quick = f"JSON.stringify({P}.PRESETS.find((each) => each.id === '{QUICK[8:]}').settings)"
 
-        assert page.evaluate(f"{P}.shown.epoch") == 0
-        first = page.evaluate(f"JSON.stringify({P}.PRESETS[0].settings)")
-        wanted = usual if "preset=relu" in hostile else first
+    for hostile in HOSTILE:
+        page = opened.at(hostile)
+
+        wanted = page.evaluate(quick if "preset=relu" in hostile else first)
         assert page.evaluate(f"JSON.stringify({P}.shown.settings)") == wanted
+        assert page.evaluate(f"{P}.shown.epoch") == 0
         assert page.locator("main script, main img, nav img, nav script").count() == 0
         assert page.evaluate("({}).polluted === undefined && ({}).T === undefined")
         assert opened.said == []
+
+
+def test_address_changed_by_hand_is_followed(opened):
+    page = opened.at(QUICK)
+
+    page.evaluate(
+        "() => new Promise((done) => { addEventListener('hashchange', () => setTimeout(done, 0),"
+        " { once: true }); location.hash = '#preset=relu-exactly-one&T=7&w_h=2'; })"
+    )
+
+    assert page.evaluate(f"{P}.shown.settings.T") == 7
+    assert page.inner_text("#flow-badge") == "Explodes"
 
 
 def test_values_typed_out_of_range_fall_back_to_what_was_there(opened):

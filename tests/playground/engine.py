@@ -15,11 +15,9 @@ SOURCES = Path(page_module.__file__).parent
 CHROMIUM = "/usr/bin/chromium"
 
 # Numbers that JSON has no word for travel as text.
-CALLS = """
-(calls) => JSON.stringify(
-  calls.map(([name, args]) => globalThis.gradreachPlayground[name](...args)),
-  (_, value) => (ArrayBuffer.isView(value) ? Array.from(value)
-    : typeof value === "number" && !Number.isFinite(value) ? String(value) : value))
+TOLD = """
+(value) => JSON.stringify(value, (_, each) => (ArrayBuffer.isView(each) ? Array.from(each)
+  : typeof each === "number" && !Number.isFinite(each) ? String(each) : each))
 """
 ODD = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
@@ -37,28 +35,36 @@ def chromium_or_skip(lacks: Any) -> Any:
 
 def run_calls(calls: list[tuple[str, list[Any]]], lacks: Any) -> list[Any]:
     """Call functions of the playground by name and return what they return."""
+    made = f"{json.dumps(calls)}.map(([name, args]) => P[name](...args))"
+    found: list[Any] = evaluated(made, lacks)
+    return found
+
+
+def evaluated(expression: str, lacks: Any) -> Any:
+    """Return the value of an expression in which ``P`` is the playground."""
     node = shutil.which("node")
-    told = _in_node(node, calls) if node else _in_chromium(calls, lacks)
+    whole = f"((P) => ({TOLD})({expression}))(globalThis.gradreachPlayground)"
+    told = _in_node(node, whole) if node else _in_chromium(whole, lacks)
     return _numbers(json.loads(told))
 
 
-def _in_node(node: str, calls: list[Any]) -> str:
+def _in_node(node: str, expression: str) -> str:
     parts = [(SOURCES / name).read_text("utf-8") for name in ("arithmetic.js", "story.js")]
-    program = "\n".join([*parts, f"process.stdout.write(({CALLS})({json.dumps(calls)}));"])
+    program = "\n".join([*parts, f"process.stdout.write({expression});"])
     done = subprocess.run(
         [node, "-"], input=program, capture_output=True, text=True, encoding="utf-8", check=True
     )
     return done.stdout
 
 
-def _in_chromium(calls: list[Any], lacks: Any) -> str:
+def _in_chromium(expression: str, lacks: Any) -> str:
     sync_api = chromium_or_skip(lacks)
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page()
         for name in ("arithmetic.js", "story.js"):
             page.evaluate(f"() => {{ {(SOURCES / name).read_text('utf-8')} }}")
-        told: str = page.evaluate(CALLS, calls)
+        told: str = page.evaluate(f"() => {expression}")
         browser.close()
     return told
 

@@ -35,7 +35,7 @@
   };
   const BURSTING = {
     units: 8, T: 20, activation: "relu", w_h: 1.5, w_in: 0.5, w_out: 0.3, b: -0.1, seed: 3,
-    learning_rate: 0.3,
+    learning_rate: 0.25,
   };
 
   // `flow` and `training` are the outcomes that the tests hold each preset to.
@@ -138,7 +138,7 @@
         },
         {
           id: "explosion", title: "The training explodes",
-          look: "Eight ReLU units, spectral radius 1.5, learning rate 0.3, no clipping. The loss jumps, then is no number any more.",
+          look: "Eight ReLU units, spectral radius 1.5, learning rate 0.25, no clipping. The loss jumps, then is no number any more.",
           settings: BURSTING,
           flow: "explodes", training: "diverges",
         },
@@ -155,13 +155,13 @@
         },
         {
           id: "learning-rate", title: "2 · Learning rate",
-          look: "One change: learning rate 0.03 in place of 0.3.",
+          look: "One change: learning rate 0.03 in place of 0.25.",
           settings: { ...BURSTING, learning_rate: 0.03 },
           flow: "explodes", training: "learns",
         },
         {
           id: "lstm-instead", title: "3 · LSTM",
-          look: "The product of an LSTM stays near 1 where that of the ReLU network was 834. Learning rate 0.3 and clipping at 0.3 as before; without clipping plain gradient descent makes even this one jump: try it.",
+          look: "The product of an LSTM stays near 1 where that of the ReLU network was 834. Clipped at 0.3 as before; without clipping plain gradient descent makes even this one jump: try it.",
           settings: { ...GATED, clip: 0.3 },
           flow: "reaches", training: "learns",
         },

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import sys
@@ -74,7 +75,7 @@ def told(found: Cure) -> dict[str, Any]:
     """Return the verdict with what it rests on."""
     comparison = found.comparison
     rows = {} if comparison is None else {
-        each.treatment: [trial.metric for trial in comparison.full_trials(each.treatment)]
+        each.treatment: [finite(t.metric) for t in comparison.full_trials(each.treatment)]
         for each in comparison.standings if each.seeds
     }  # fmt: skip
     return {
@@ -86,6 +87,11 @@ def told(found: Cure) -> dict[str, Any]:
         "metrics": rows,
         "cost": {} if comparison is None else dict(comparison.meta["cost"]),
     }
+
+
+def finite(value: float) -> float | None:
+    """Return a number that JSON can hold."""
+    return value if math.isfinite(value) else None
 
 
 def right(row: dict[str, Any]) -> bool:

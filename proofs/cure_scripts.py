@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import shutil
@@ -100,7 +101,7 @@ def run(case: Case, pool: LocalPool, folder: Path) -> dict[str, Any]:
         return row | {"trials": 1}
     row |= cost(found) | {
         "metrics": {
-            each.treatment: [t.metric for t in found.comparison.full_trials(each.treatment)]
+            each.treatment: [finite(t.metric) for t in found.comparison.full_trials(each.treatment)]
             for each in found.comparison.standings if each.seeds
         },
     }  # fmt: skip
@@ -135,6 +136,11 @@ def by_hand(found: Cure, base: TrialSpec, pool: LocalPool) -> dict[str, Any]:
     treated = found.comparison.full_trials(found.winner)[0]
     assert alone is not None
     return {"patch": str(found.patch), "same_by_hand": alone.metric == treated.metric}
+
+
+def finite(value: float) -> float | None:
+    """Return a number that JSON can hold."""
+    return value if math.isfinite(value) else None
 
 
 def right(row: dict[str, Any]) -> bool:

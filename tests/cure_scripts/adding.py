@@ -7,7 +7,7 @@ from torch import nn
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--length", type=int, default=150)
-parser.add_argument("--steps", type=int, default=1000)
+parser.add_argument("--steps", type=int, default=600)
 parser.add_argument("--hidden", type=int, default=48)
 parser.add_argument("--batch", type=int, default=32)
 args = parser.parse_args()

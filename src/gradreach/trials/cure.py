@@ -138,7 +138,7 @@ def cure(
     if plan.criterion is not None and not missed and _always_met(base, plan, pool, study, progress):
         return _ended("healthy", diagnosis)
     facts = RunFacts.from_dict(plain)
-    chosen = choose(_asking(diagnosis, missed), facts, wanted=wanted, most=most)
+    chosen = choose(_asking(diagnosis, missed, facts), facts, wanted=wanted, most=most)
     if not chosen.treatments:
         return _ended("nothing", diagnosis, chosen)
     comparison = conduct(base, chosen.treatments, plan, pool, study, progress)
@@ -159,6 +159,11 @@ MISSED = Finding(
     code="target-missed", severity="warning", cause="the target is missed",
     counter_check="a longer training of the same kind meets it",
     remedies=("learning_rate", "gating", "clipping", "initialization"),
+)  # fmt: skip
+# A state cut between windows is no fault; where something is wrong, it may be that they are short.
+CUT = Finding(
+    code="state-detached", severity="warning", cause="the state is cut off its graph",
+    counter_check="longer windows change nothing", remedies=("truncation",),
 )  # fmt: skip
 BROKEN = ("crashed", "out-of-memory", "timed-out")
 
@@ -186,13 +191,15 @@ def _always_met(base: TrialSpec, plan: Plan, pool: Pool, study: Study, progress:
     return control.met == control.seeds
 
 
-def _asking(diagnosis: Trial, missed: bool) -> list[Finding]:
+def _asking(diagnosis: Trial, missed: bool, facts: RunFacts) -> list[Finding]:
     """Return the findings that ask for a treatment; mere notes too where the goal is missed."""
     found = [finding for finding in diagnosis.findings if finding.severity != "note"]
-    if found or not missed:
-        return found
-    named = [replace(each, severity="warning") for each in diagnosis.findings if each.remedies]
-    return [*named, MISSED]
+    if missed and not found:
+        named = [each for each in diagnosis.findings if each.remedies]
+        found = [*(replace(each, severity="warning") for each in named), MISSED]
+    if found and facts.detached:
+        found.append(CUT)
+    return found
 
 
 def _ended(

@@ -168,7 +168,10 @@ def main() -> None:
         "torch": version("torch"),
         "ray": version("ray") if "ray" in parts else None,
     }
-    RESULTS.write_text(json.dumps(told, indent=1) + "\n")
+    # Parts may be run apart; each keeps its own figures.
+    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    kept[" ".join(parts)] = told
+    RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
 
 
 def timed(told: dict[str, Any], home: Path, name: str, run: Any) -> Any:

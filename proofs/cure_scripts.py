@@ -73,8 +73,8 @@ CASES = (
     Case("characters", "characters.py", target=2.9),
     Case("stateful", "stateful.py", target=0.05,
          metric=Metric(kind="regex", pattern=r"test error (\S+)")),
-    # Of the series' variance; saying last year's number again leaves a third.
-    Case("sunspots", "sunspots.py", (str(DATA / "sunspots.csv"),), target=0.33),
+    # Half of what saying last year's number again gives: 0.92 of the training years' variance.
+    Case("sunspots", "sunspots.py", (str(DATA / "sunspots.csv"),), target=0.45),
     Case("digits", "digits.py", (str(DATA / "digits.csv.gz"),), target=0.85,
          metric=Metric(kind="regex", pattern=r"accuracy (\S+)", direction="maximize")),
     Case("healthy", "healthy.py", verdicts=("healthy",)),

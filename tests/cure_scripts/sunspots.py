@@ -29,7 +29,7 @@ class Forecast(nn.Module):
 
 
 model = Forecast()
-optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
 for step in range(300):
     begins = torch.randint(0, len(train) - 61, (16,))
     windows = torch.stack([train[begin : begin + 61] for begin in begins])

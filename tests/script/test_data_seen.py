@@ -72,6 +72,26 @@ def test_what_is_evaluated_is_held_out_unless_it_was_trained_on(seen):
     assert (again, new) == (False, True)
 
 
+def test_a_layer_that_sees_a_view_of_the_data_makes_it_no_loop(seen):
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = nn.RNN(1, 4, batch_first=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.rnn(x.unsqueeze(-1))[0]
+
+    model, x = Model(), torch.randn(8, 5)
+    train(seen, model, x)
+    with torch.no_grad():
+        model(torch.randn(8, 5))
+        new = seen.evaluated()
+        model(x)
+        again = seen.evaluated()
+
+    assert (new, again) == (True, False)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64, torch.int64, torch.bool])
 def test_rows_of_every_type_have_marks(dtype):
     one, other, again = row_marks(torch.tensor([[1, 0, 1], [0, 1, 1], [1, 0, 1]]).to(dtype))

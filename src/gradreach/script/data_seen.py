@@ -33,7 +33,7 @@ class DataSeen:
         self.share: list[float] = []
         self._known: set[int] = set()
         self._marks: NDArray[np.uint64] | None = None
-        self._last: tuple[int, tuple[int, ...]] | None = None
+        self._last: tuple[int, int] | None = None
         self._calls = 0
         self._grad = True
         self._loops = False  # a pass showed its data in several calls
@@ -88,7 +88,7 @@ class DataSeen:
             self._grad = grad
         if self._calls and not grad:
             return  # without a graph nothing tells data from what layers made of it
-        place = (given.data_ptr(), tuple(given.shape))
+        place = (given.data_ptr(), given.numel())  # a view of it shows nothing new
         if place == self._last:
             return
         self._last = place

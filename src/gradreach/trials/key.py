@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,14 @@ __all__ = ["identity_of", "key_of"]
 LENGTH = 20  # hexadecimal digits: 80 bits; two of a million trials collide once in 10^12 studies
 
 
-def key_of(spec: TrialSpec) -> str:
+def key_of(spec: TrialSpec, identity: Mapping[str, Any] | None = None) -> str:
     """Return the name of a trial's folder.
 
     Limits of time and memory are left out: a trial that kept within them is the same trial.
+
+    Args:
+        spec: The trial.
+        identity: What :func:`identity_of` says of it, where that is known: it reads files.
 
     Example:
         >>> from gradreach.trials.target import ScriptTarget
@@ -36,7 +41,7 @@ def key_of(spec: TrialSpec) -> str:
         "seed": spec.seed,
         "budget": spec.budget,
     }
-    return _hash({"of": identity_of(spec), "trial": own})
+    return _hash({"of": identity_of(spec) if identity is None else identity, "trial": own})
 
 
 def identity_of(spec: TrialSpec) -> dict[str, Any]:

@@ -50,8 +50,8 @@ class Study:
         self.broken: list[str] = []
         """Results that had to be thrown away, each with its reason."""
         # As it comes back from the file: tuples are lists there.
-        identity = loads(dumps(identity_of(spec)))
-        plain = {"record": "Study", "schema_version": SCHEMA_VERSION, "of": identity}
+        self.identity = loads(dumps(identity_of(spec)))
+        plain = {"record": "Study", "schema_version": SCHEMA_VERSION, "of": self.identity}
         try:
             path.mkdir(parents=True, exist_ok=True)
             if (path / SPEC).exists():
@@ -72,7 +72,7 @@ class Study:
 
     def folder_of(self, spec: TrialSpec) -> Path:
         """Return the folder of one trial; it is named by our own hash, never by a user's text."""
-        return self.path / "trials" / key_of(spec)
+        return self.path / "trials" / key_of(spec, self.identity)
 
     def log_of(self, spec: TrialSpec) -> Path:
         """Return the file that takes what the trial prints."""
@@ -109,8 +109,17 @@ class Study:
         return None if found is None or _had_less(found, spec) else found
 
     def missing(self, specs: list[TrialSpec]) -> list[TrialSpec]:
-        """Return the trials that have no result, each once, in their order."""
-        by_key = {key_of(spec): spec for spec in specs}
+        """Return the trials that have no result, each once, in their order.
+
+        Raises:
+            StudyError: What they train has changed since the study was opened.
+        """
+        if specs and loads(dumps(identity_of(specs[0]))) != self.identity:
+            raise StudyError(
+                f"the script, or a file that it uses, has changed while the study '{self.path}' "
+                "ran: name another folder"
+            )
+        by_key = {key_of(spec, self.identity): spec for spec in specs}
         return [spec for spec in by_key.values() if self.result_of(spec) is None]
 
 

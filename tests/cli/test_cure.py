@@ -72,7 +72,7 @@ def test_cure_is_found_judged_and_told(cured):
 
 
 def test_patch_applied_by_hand_reproduces_the_trial_to_the_bit(cured):
-    folder, _, plain = cured
+    folder, _, _plain = cured
     by_hand = folder / "by_hand"
     by_hand.mkdir()
     (by_hand / "growing.py").write_text(GROWING)
@@ -109,7 +109,7 @@ def test_same_command_again_runs_nothing_and_says_the_same(cured, monkeypatch):
 
 
 def test_page_says_the_verdict_first_and_needs_nothing_from_elsewhere(cured):
-    folder, _, plain = cured
+    folder, _, _plain = cured
     page = (folder / "study" / "report.html").read_text()
 
     assert page.index("cures it") < page.index("<svg") < page.index("What was tried")

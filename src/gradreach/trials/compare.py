@@ -138,7 +138,15 @@ def compare(
         stack.callback(pool.close)
         kept = stack.enter_context(opened_study(study, base))
         shown = stack.enter_context(progress_for(progress))
-        return conduct(base, chosen, plan, pool, kept, shown)
+        try:
+            return conduct(base, chosen, plan, pool, kept, shown)
+        except KeyboardInterrupt:
+            if kept.lasts:
+                shown.say(
+                    f"Interrupted. What has ended is kept in '{kept.path}': the same command again "
+                    "runs what is missing."
+                )
+            raise
 
 
 def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:

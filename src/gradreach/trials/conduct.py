@@ -107,16 +107,7 @@ def conduct(
         PlanError: Two treatments have one label.
         KeyboardInterrupt: As it came; what has ended until then is kept.
     """
-    conducting = _Conduct(base, treatments, plan, pool, study, progress)
-    try:
-        return conducting.comparison()
-    except KeyboardInterrupt:
-        if study.lasts:
-            progress.say(
-                f"Interrupted. What has ended is kept in '{study.path}': the same command again "
-                "runs what is missing."
-            )
-        raise
+    return _Conduct(base, treatments, plan, pool, study, progress).comparison()
 
 
 class _Conduct:

@@ -16,7 +16,7 @@ import hypothesis
 import pytest
 
 # Training scripts as users write them: run in processes of their own, never imported here.
-collect_ignore_glob = ["scripts/*.py"]
+collect_ignore_glob = ["scripts/*.py", "cure_scripts/*.py"]
 
 SEED = 20130616  # the week of ICML 2013, where the difficulty was analysed; any number would do
 

@@ -51,6 +51,11 @@ class BackwardCalls:
         self._own: Callable[..., None] | None = None
         self._wrapper: Callable[..., None] | None = None
 
+    @property
+    def wrapper(self) -> Callable[..., None] | None:
+        """What stands in the place of torch's function; ``None`` while not started."""
+        return self._wrapper
+
     def start(self) -> None:
         """Put the wrapper in place."""
         own = self._own = torch.autograd.backward

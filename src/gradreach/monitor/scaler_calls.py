@@ -82,6 +82,17 @@ class ScalerCalls:
     # ---- what was seen
 
     @property
+    def in_place(self) -> bool:
+        """Whether the wrappers are where they were put, if perhaps wrapped in turn."""
+        for kind, name, _, ours in self._wrapped:
+            found = kind.__dict__.get(name)
+            while found is not None and found is not ours:
+                found = getattr(found, "__wrapped__", None)
+            if found is None:
+                return False
+        return bool(self._wrapped)
+
+    @property
     def active(self) -> bool:
         """Whether a loss was scaled since the last ``update()``: else no graph need be searched."""
         return self._factor is not None

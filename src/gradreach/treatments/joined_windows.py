@@ -19,7 +19,7 @@ from gradreach.treatments.edit import Edit
 from gradreach.treatments.facts import RunFacts
 from gradreach.treatments.interception import Interception
 from gradreach.treatments.lines_before_step import at_top
-from gradreach.treatments.pass_count import passes
+from gradreach.treatments.pass_count import COUNTER, passes
 from gradreach.treatments.places import STATE_DETACH, note_places
 from gradreach.treatments.recut import recut
 from gradreach.treatments.sites import Site
@@ -141,6 +141,7 @@ class _Joined:
 
     def __init__(self, windows: int) -> None:
         self.windows = windows
+        self._counts = False
         self._running = False  # a wrapper that somebody has wrapped in turn stays, and passes on
         self._waiting: list[Tensor] = []
         self._attributes = Attributes()
@@ -152,6 +153,7 @@ class _Joined:
 
     def start(self) -> None:
         """Put the wrappers in place."""
+        self._counts = not COUNTER.listening
         passes()  # counted inside of us: a pass that waits has not been made
         self._running = True
         self._attributes.put(torch.autograd, "backward", self._backward(torch.autograd.backward))
@@ -165,6 +167,8 @@ class _Joined:
         self._running = False
         self._waiting.clear()
         self._attributes.restore()
+        if self._counts:  # layers that go on being used have it begin anew
+            COUNTER.stop()
 
     def step(self, optimizer: Optimizer, step: Callable[[], Any]) -> Any:
         """Make a step, unless its gradient is not there yet."""

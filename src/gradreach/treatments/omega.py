@@ -10,9 +10,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils.weak import WeakIdKeyDictionary
 
-from gradreach.monitor.backward_calls import BackwardCalls
-from gradreach.monitor.guard import Guard
-from gradreach.monitor.scaler_calls import ScalerCalls
+from gradreach.treatments.pass_listener import PassListener
 from gradreach.treatments.treatment import TreatmentError
 
 __all__ = ["OmegaRNN", "omega", "regularize"]
@@ -135,14 +133,11 @@ class _Passes:
         self.found: dict[int, Tensor] = {}  # by the id of the weight: tensors compare by value
         self.hooked = WeakIdKeyDictionary()
         self.factor = 1.0
-        guard = Guard(_nothing)
-        self._scaler = ScalerCalls(guard)
-        self._scaler.start()
-        BackwardCalls(guard, _nothing, _nothing, self._begins).start()
+        self.listener = PassListener(self._begins, factors=True)
 
-    def _begins(self, roots: Any) -> None:
+    def _begins(self, roots: Any, factor: float) -> None:
         self.found.clear()
-        self.factor = self._scaler.factor(roots) if self._scaler.active else 1.0
+        self.factor = factor
 
     def hook(self, weight: Tensor) -> None:
         if weight not in self.hooked:
@@ -155,13 +150,12 @@ class _Passes:
             weight.grad.add_(found.to(weight.grad.dtype), alpha=self.factor)
 
 
-_every: list[_Passes] = []
+_every = _Passes()
 
 
 def _passes() -> _Passes:
-    if not _every:
-        _every.append(_Passes())
-    return _every[0]
+    _every.listener.listen()
+    return _every
 
 
 def _watched(output: Tensor, weight: Tensor, mode: str, share: float) -> Tensor:
@@ -197,7 +191,3 @@ class _Watched(torch.autograd.Function):
         found, name = _passes().found, id(ctx.weight)
         found[name] = ctx.share * gradient + found.get(name, 0.0)
         return arriving[0], None, None, None
-
-
-def _nothing(*told: object) -> None:
-    """Stand in for whoever listens."""

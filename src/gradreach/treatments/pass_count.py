@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradreach.monitor.backward_calls import BackwardCalls
-from gradreach.monitor.guard import Guard
+from gradreach.treatments.pass_listener import PassListener
 
-__all__ = ["passes"]
+__all__ = ["COUNTER", "passes"]
 
-_counted: list[int] = []
+_counted = [0]
 
 
 def passes() -> int:
@@ -22,9 +21,7 @@ def passes() -> int:
         >>> passes() - before
         1
     """
-    if not _counted:
-        _counted.append(0)
-        BackwardCalls(Guard(_nothing), _nothing, _count).start()
+    COUNTER.listen()
     return _counted[0]
 
 
@@ -32,5 +29,4 @@ def _count(loss: Any) -> None:
     _counted[0] += 1
 
 
-def _nothing() -> None:
-    """Stand in for whoever listens."""
+COUNTER = PassListener(passed=_count)

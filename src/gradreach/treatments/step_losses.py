@@ -10,9 +10,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch.optim import Optimizer
 
-from gradreach.monitor.backward_calls import BackwardCalls
-from gradreach.monitor.guard import Guard
-from gradreach.monitor.scaler_calls import ScalerCalls
+from gradreach.treatments.pass_listener import PassListener
 
 __all__ = ["on_step_loss"]
 
@@ -23,13 +21,10 @@ class _Losses:
     def __init__(self) -> None:
         self.since: WeakKeyDictionary[Optimizer, list[float]] = WeakKeyDictionary()
         self._factor = 1.0
-        guard = Guard(on_fault=_nothing)
-        self._scaler = ScalerCalls(guard)
-        self._scaler.start()
-        BackwardCalls(guard, _nothing, self._passed, self._begins).start()
+        self.listener = PassListener(self._begins, self._passed, factors=True)
 
-    def _begins(self, roots: Any) -> None:
-        self._factor = self._scaler.factor(roots) if self._scaler.active else 1.0
+    def _begins(self, roots: Any, factor: float) -> None:
+        self._factor = factor
 
     def _passed(self, loss: torch.Tensor | None) -> None:
         if loss is not None:
@@ -37,7 +32,7 @@ class _Losses:
                 losses.append(float(loss) / self._factor)
 
 
-_every: list[_Losses] = []
+_every = _Losses()
 
 
 def on_step_loss(optimizer: Optimizer, act: Callable[[float], None]) -> None:
@@ -58,9 +53,8 @@ def on_step_loss(optimizer: Optimizer, act: Callable[[float], None]) -> None:
         >>> optimizer.step()
         3.0
     """
-    if not _every:
-        _every.append(_Losses())
-    since = _every[0].since.setdefault(optimizer, [])
+    _every.listener.listen()
+    since = _every.since.setdefault(optimizer, [])
     outside = 0
 
     def before(its: Optimizer, args: Any, options: Any) -> None:
@@ -71,11 +65,8 @@ def on_step_loss(optimizer: Optimizer, act: Callable[[float], None]) -> None:
         known = since[:outside] or since[:1]
         loss = sum(known) / len(known) if known else math.nan
         since.clear()
+        _every.listener.listen()
         act(loss)
 
     optimizer.register_step_pre_hook(before)
     optimizer.register_step_post_hook(after)
-
-
-def _nothing(*told: object) -> None:
-    """Stand in for whoever listens."""

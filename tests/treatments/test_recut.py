@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from gradreach.records import Finding
 from gradreach.treatments import Interception, JoinedWindows, TreatmentError, treat
+from gradreach.treatments.facts import LayerFacts, OptimizerFacts, RunFacts
 from gradreach.treatments.recut import recut
 
 LAYERS = [nn.RNN, nn.GRU, nn.LSTM]
@@ -240,3 +242,22 @@ def test_joined_windows_leave_torch_as_it_was():
 def test_joined_windows_cannot_be_applied_to_a_model_alone():
     with pytest.raises(TreatmentError, match="around model and loop"):
         JoinedWindows(2).apply(nn.RNN(1, 1))
+
+
+def test_joined_windows_are_proposed_where_a_cut_state_is_asked_about():
+    facts = RunFacts(
+        layers=(LayerFacts(kind="lstm", carried=True),),
+        optimizers=(OptimizerFacts(kind="Adam", lr=0.01),),
+        sequence_steps=4,
+    )
+    cut = Finding(
+        code="state-detached", severity="warning", cause="", counter_check="",
+        remedies=("truncation",),
+    )  # fmt: skip
+    other = Finding(code="dead-units", severity="warning", cause="", counter_check="")
+
+    assert [each.label for each in JoinedWindows.candidates(cut, facts)] == [
+        "truncation(windows=4)",
+        "truncation(windows=2)",
+    ]
+    assert JoinedWindows.candidates(other, facts) == []

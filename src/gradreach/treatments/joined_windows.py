@@ -82,7 +82,8 @@ class JoinedWindows(Treatment):
 
     def applies_to(self, finding: Finding, facts: RunFacts) -> bool:
         """Whether the gradient may end at the windows' edges, whatever else the finding names."""
-        return finding.code in CODES and self.refuses(facts) is None
+        asked = finding.code in CODES or self.family in finding.remedies
+        return asked and self.refuses(facts) is None
 
     @classmethod
     def candidates(cls, finding: Finding, facts: RunFacts) -> list[Self]:

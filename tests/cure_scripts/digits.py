@@ -28,7 +28,7 @@ class Reader(nn.Module):
 
 model = Reader()
 optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-for epoch in range(16):
+for epoch in range(24):
     for rows in train[torch.randperm(len(train))].split(50):
         loss = nn.functional.cross_entropy(model(images[rows]), labels[rows])
         optimizer.zero_grad()

@@ -396,3 +396,12 @@ def test_finding_of_a_model_that_was_trained_before_another_is_kept():
     found = gr.diagnose(History(rows={}, samples=tuple(samples)))
 
     assert [each.code for each in found if each.severity == "warning"] == ["vanishing-gradient"]
+
+
+@pytest.mark.parametrize(("seen", "first"), [(1.0, "learning_rate"), (50.0, "clipping")])
+def test_too_short_steps_name_the_clipping_that_shortens_them(seen, first):
+    clips = {"clip_calls": 1.0, "clip_order": 1.0, "clip_threshold": 1.0, "clip_seen": seen}
+
+    found = gr.diagnose(history_of(np.linspace(1, 0.99, 200), probes=probes(too_short), **clips))
+
+    assert [each.remedies[0] for each in found if each.code == "learning-rate-too-low"] == [first]

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
+import gradreach
 from gradreach.records import Finding
 from gradreach.treatments import (
     Interception,
@@ -22,6 +23,7 @@ from gradreach.treatments import (
     ValueClipping,
     clip_grad_percentile_,
     clip_grad_units_,
+    treat,
 )
 
 
@@ -174,3 +176,21 @@ def test_candidates_are_none_where_the_finding_names_another_family():
 def test_impossible_numbers_are_refused_with_the_reason(make, said):
     with pytest.raises(TreatmentError, match=said):
         make()
+
+
+def test_own_clip_call_is_taken_out_under_a_watch_as_well():
+    def moved(watched: bool) -> float:
+        torch.manual_seed(1)
+        layer, x = nn.RNN(2, 3), torch.randn(5, 4, 2)
+        with treat("clipping(norm=5.0)"):
+            optimizer = torch.optim.SGD(layer.parameters(), lr=1.0)
+            watch = gradreach.watch(layer, optimizer).start() if watched else None
+            before = layer.weight_hh_l0.detach().clone()
+            layer(x)[0].square().sum().backward()
+            nn.utils.clip_grad_norm_(layer.parameters(), 1e-6)
+            optimizer.step()
+            if watch is not None:
+                watch.stop()
+        return float((layer.weight_hh_l0.detach() - before).norm())
+
+    assert moved(True) == moved(False) > 0.1

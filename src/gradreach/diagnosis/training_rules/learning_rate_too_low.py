@@ -91,7 +91,7 @@ class LearningRateTooLow:
                 "fell_short": probed.short, "best_scale": plain(probed.late_best),
                 "gain": plain(probed.gain)},
             counter_check=other_rate("multiply"),
-            remedies=("learning_rate",),
+            remedies=_remedies(history),
         )  # fmt: skip
 
     def _unverified(self, history: History, ran: Course, moved: float) -> Finding:
@@ -102,8 +102,17 @@ class LearningRateTooLow:
             f"way; {_all_steps(ran)}; {unverified(history)}",
             numbers=_numbers(history, ran) | {"verified": False},
             counter_check=other_rate("multiply"),
-            remedies=("learning_rate",),
+            remedies=_remedies(history),
         )
+
+
+def _remedies(history: History) -> tuple[str, ...]:
+    """Name clipping first where it is what makes the steps short: at most to a third, mostly."""
+    ratio = history["clip_seen"] / history["clip_threshold"]
+    shortened = np.isfinite(ratio) & (ratio >= 3.0) & (history["clip_order"] == 1)
+    if len(ratio) and np.mean(shortened) >= 0.5:
+        return ("clipping", "learning_rate")
+    return ("learning_rate",)
 
 
 def _all_steps(ran: Course) -> str:

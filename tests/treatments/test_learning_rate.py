@@ -233,3 +233,14 @@ def test_rates_that_would_fight_are_refused():
 def test_impossible_numbers_are_refused_with_the_reason(make, said):
     with pytest.raises(TreatmentError, match=said):
         make()
+
+
+@pytest.mark.parametrize(("best", "first"), [(100.0, 100.0), (20.0, 10.0)])
+def test_rate_that_is_far_too_low_is_raised_as_far_as_was_looked(best, first):
+    low = Finding(
+        code="learning-rate-too-low", severity="warning", cause="", counter_check="",
+        numbers={"best_scale": best}, remedies=("learning_rate",),
+    )  # fmt: skip
+    facts = RunFacts(optimizers=(OptimizerFacts(kind="Adam", lr=1e-5),))
+
+    assert LearningRate.candidates(low, facts)[0].factor == first

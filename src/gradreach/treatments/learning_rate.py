@@ -24,6 +24,7 @@ from gradreach.treatments.treatment import TreatmentError
 
 __all__ = ["LearningRate", "times_factor"]
 
+EDGE = 100.0  # times the update: the longest that a line probe looks at
 TOO_LOW = ("learning-rate-too-low", "stagnated-training")
 
 
@@ -68,6 +69,9 @@ class LearningRate(OptimizerTreatment):
             finding.code == TOO_LOW[1] and finding.numbers.get("because") == TOO_LOW[0]
         )
         factors = (10.0, 3.0, 100.0) if low else (0.1, 0.3, 0.01)
+        # The longest step that was looked at was the best: the right one may be longer still.
+        if low and (finding.numbers.get("best_scale") or 0.0) >= EDGE:
+            factors = (100.0, 1000.0, 10.0)
         every = [cls(factor, each_step=facts.scheduler) for factor in factors]
         return [each for each in every if each.applies_to(finding, facts)]
 

@@ -200,3 +200,23 @@ def test_every_end_of_a_script_is_an_outcome(trial_of, line, outcome, message):
 
     assert trial.outcome == outcome
     assert message in trial.message
+
+
+CARRIED = (
+    MODEL
+    + """
+optimizer, state = torch.optim.SGD(weights, lr=0.05), None
+for step in range(20):
+    out, state = rnn(torch.randn(16, 12, 2), state)
+    loss = head(out[:, -1]).square().mean()
+    optimizer.zero_grad(); loss.backward(); optimizer.step()
+"""
+)
+
+
+def test_crash_of_a_state_carried_over_is_found_and_treated(trial_of):
+    broken, whole = trial_of(CARRIED), trial_of(CARRIED, treatment="truncation(detach=True)")
+
+    assert (broken.outcome, broken.codes[0]) == ("crashed", "growing-graph")
+    assert (whole.outcome, whole.steps) == ("finished", 20)
+    assert "growing-graph" not in whole.codes

@@ -14,6 +14,7 @@ from gradreach.monitor.logged import LISTENERS
 from gradreach.monitor.session import Session
 from gradreach.monitor.session_options import SessionOptions
 from gradreach.records.trial import CONTROL, Outcome, Trial
+from gradreach.script.crash import explain_crash
 from gradreach.script.facts_of_run import facts_of_run
 from gradreach.script.losses import Losses
 from gradreach.script.printed import Printed
@@ -120,6 +121,7 @@ class _Run:
             begun = time.perf_counter()
             ending = run_script(script, arguments)
             self.seconds = time.perf_counter() - begun
+        self._explain(ending)
         return ending
 
     def _install(self, stack: contextlib.ExitStack) -> None:
@@ -143,6 +145,12 @@ class _Run:
         try:
             self.session.stop()
         except Exception:  # noqa: BLE001  the script has ended, and its metric stands
+            self.trouble = traceback.format_exc()
+
+    def _explain(self, ending: Ending) -> None:
+        try:
+            explain_crash(self.session, ending)
+        except Exception:  # noqa: BLE001  the script has ended, and its outcome stands
             self.trouble = traceback.format_exc()
 
     def _steps(self) -> int:

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 
 from gradreach.runs.folder import RunFolder
 from gradreach.script.arming import after_import
+from gradreach.script.crash import explain_crash
 from gradreach.script.runner import Outcome, StopScript, run_script
 
 if TYPE_CHECKING:  # importing the session imports torch
     from gradreach.monitor.session import Session
 
 __all__ = ["WatchedRun", "run_counted", "run_watched"]
-
-CRASHES = ("graph a second time", "modified by an inplace operation")  # in torch's own words
 
 
 @dataclass
@@ -87,7 +86,7 @@ def run_watched(
     if session is not None:
         try:
             session.stop()
-            _explain_crash(session, outcome)
+            explain_crash(session, outcome)
         except Exception:  # noqa: BLE001  the script has ended well, and its exit code stands
             troubles.append(traceback.format_exc())
         troubles += [] if session.trouble is None else [session.trouble]
@@ -115,19 +114,3 @@ def run_counted(script: str, arguments: list[str], steps: int | None) -> Outcome
 def _enough() -> None:
     """End the script, from where its optimizer has just made a step."""
     raise StopScript
-
-
-def _explain_crash(session: Session, outcome: Outcome) -> None:
-    """Say what a state carried over without detach had to do with the end of the script."""
-    carried = session.watch.carried
-    crashed = any(words in told for words in CRASHES for told in outcome.told)
-    # Once may be meant: a window of two passes that share their graph. Twice in a row it grows.
-    if carried.found is None or not (crashed or carried.in_a_row > 1):
-        return
-    from gradreach.diagnosis.rules.growing_graph import growing_graph
-
-    found = carried.found
-    session.see(
-        growing_graph(found.layer, found.file, found.line, found.source, crashed=crashed),
-        found.step,
-    )

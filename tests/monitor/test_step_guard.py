@@ -131,6 +131,18 @@ def test_blocked_step_with_a_closure_is_a_step_left_out(kind: str) -> None:
     assert same(trained(kind, closure=True, skip=False), trained(kind, closure=True, skip=True))
 
 
+@pytest.mark.parametrize("kind", ["lbfgs", "sgd"])
+def test_class_whose_step_was_wrapped_later_is_known(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weight = torch.zeros(1, requires_grad=True)
+    optimizer = type(BUILD[kind]([weight]))
+    # What the first torch.compile of a process does to LBFGS, for good.
+    monkeypatch.setattr(optimizer, "step", torch.compiler.disable(optimizer.step))
+
+    assert same(trained(kind, closure=True, skip=False), trained(kind, closure=True, skip=True))
+
+
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
 @pytest.mark.parametrize("late", [False, True], ids=["made before", "made after"])
 def test_scheduler_s_own_wrapper_hides_no_step(late: bool) -> None:

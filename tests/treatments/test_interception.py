@@ -170,6 +170,24 @@ def test_before_step_acts_at_each_call_of_a_closure_and_once_for_a_parents_step(
     assert len(calls) - evaluations > 1
 
 
+def test_nothing_acts_after_the_end_where_somebody_wrapped_it_in_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Mine(torch.optim.SGD):
+        def step(self, closure: Any = None) -> Any:
+            return super().step(closure)
+
+    calls: list[int] = []
+    with Interception() as run:
+        run.before_step(lambda optimizer: calls.append(1))
+        optimizer = Mine([torch.ones(1, requires_grad=True)], lr=0.1)
+        monkeypatch.setattr(Mine, "step", torch.compiler.disable(Mine.step))
+        optimizer.step()
+    optimizer.step()
+
+    assert len(calls) == 1
+
+
 def test_before_step_sees_unscaled_gradients_and_skipped_steps_are_none() -> None:
     weight = torch.ones(1, requires_grad=True)
     seen: list[float] = []

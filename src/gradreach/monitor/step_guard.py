@@ -33,6 +33,8 @@ __all__ = ["StepGuard"]
 
 Step = Callable[..., Any]
 
+_RUNS_HOOKS = Optimizer.profile_hook_step(print).__code__  # the same for every class's wrapper
+
 
 # Never an error of anybody's: `except Exception` in an optimizer must let it by.
 class _StepStopped(BaseException):
@@ -166,13 +168,10 @@ class StepGuard:
 
     def _gate(self, kind: type) -> None:
         for each in kind.__mro__:
-            wrapper: Any = each.__dict__.get("step")
-            if not getattr(wrapper, "hooked", False):
+            wrapper = _hooks_around(each.__dict__.get("step"))
+            if wrapper is None:
                 continue
-            names = wrapper.__code__.co_freevars
-            if "func" not in names:
-                continue
-            cell = wrapper.__closure__[names.index("func")]
+            cell = wrapper.__closure__[wrapper.__code__.co_freevars.index("func")]
             if not any(cell is known for known, _, _ in self._gates):
                 own = cell.cell_contents
                 cell.cell_contents = ours = self._gated(own)
@@ -306,6 +305,16 @@ class _Kept:
                 weight.copy_(value)
         self._optimizer.state.clear()
         self._optimizer.state.update(self._state)
+
+
+def _hooks_around(step: Any) -> Any:
+    """Return torch's own wrapper of a class's step, which runs the step hooks, if it has one.
+
+    Others may have wrapped it in turn: torch.compile does that to LBFGS.
+    """
+    while step is not None and getattr(step, "__code__", None) is not _RUNS_HOOKS:
+        step = getattr(step, "__wrapped__", None)
+    return step
 
 
 def _calls_it_first_and_once(optimizer: Optimizer) -> bool:

@@ -21,7 +21,8 @@ class OptimizerPatch:
     """``Optimizer.__init__`` and the ``step`` of every class that is met, while started.
 
     ``step`` is wrapped on the outside of torch's own hooks: a treatment acts where a line before
-    ``optimizer.step()`` in the user's loop would.
+    ``optimizer.step()`` in the user's loop would. Where somebody has wrapped ours in turn (the
+    first ``torch.compile`` of a process does that to LBFGS), it stays in there and does nothing.
     """
 
     def __init__(self, note: Callable[[Site], None]) -> None:
@@ -32,6 +33,7 @@ class OptimizerPatch:
         self._attributes = Attributes()
         self._wrapped: set[type] = set()
         self._inside: list[Optimizer] = []  # a step may call its parent's
+        self._started = False
 
     def start(self) -> None:
         """Put the wrappers in place."""
@@ -46,9 +48,11 @@ class OptimizerPatch:
                 act(optimizer)
 
         self._attributes.put(Optimizer, "__init__", constructor)
+        self._started = True
 
     def stop(self) -> None:
         """Put torch's back."""
+        self._started = False
         self._attributes.restore()
         self._wrapped.clear()
 
@@ -73,7 +77,8 @@ class OptimizerPatch:
     def _step(self, own: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(own)
         def step(optimizer: Optimizer, *args: Any, **kwargs: Any) -> Any:
-            if not (self.before or self.around) or any(each is optimizer for each in self._inside):
+            asked = self._started and (self.before or self.around)
+            if not asked or any(each is optimizer for each in self._inside):
                 return own(optimizer, *args, **kwargs)
             closure = args[0] if args else kwargs.get("closure")
             if closure is None:

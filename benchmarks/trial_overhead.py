@@ -6,7 +6,8 @@ A study of 64 trials of one second each, two at a time: the time from the call o
 `gradreach.compare` to its return, by half of the sum of the trials' own seconds. The trials sleep:
 trials that compute would fight with the machinery, and with whatever else the machine does, for
 its cores. The fork server's start (the imports of torch and of what optimizers need) is part of
-the time, and is also told apart.
+the time, and is also told apart. The imports of the caller are not: whoever has written a function
+that trains has imported torch.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 from _trial_overhead import sleeping
 
 import gradreach
+import gradreach.trials.compare
 from gradreach.trials.worker import Worker
 
 RESULTS = Path(__file__).parent / "results" / "trial_overhead.json"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -35,6 +36,7 @@ def state_of_process(seed: int) -> dict[str, float]:
         "order": float(hash("a text") % 1000),
         "threads": float(torch.get_num_threads()),
         "leftovers": float(leftovers),
+        "collects": float(gc.isenabled()),
     }
 
 

@@ -128,6 +128,33 @@ def test_pool_goes_on_after_its_server_was_killed(pool, tmp_path):
     assert pool.pid != killed[0]
 
 
+def test_process_forked_ahead_is_replaced_where_it_was_killed(pool, tmp_path):
+    run(pool, tmp_path / "a", spec_of("sleeps", seconds=0.0))
+    (ahead,) = children_of(pool.pid)
+    os.kill(ahead, signal.SIGKILL)
+    wait_until_gone(ahead)
+
+    (trial,) = run(pool, tmp_path / "b", spec_of("sleeps", seconds=0.0))
+
+    assert trial.outcome == "finished"
+    assert ahead not in children_of(pool.pid)
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+def test_process_forked_ahead_ends_with_its_server(tmp_path, end):
+    with LocalPool(1, threads=1) as pool:
+        run(pool, tmp_path, spec_of("sleeps", seconds=0.0))
+        (ahead,) = children_of(pool.pid)
+        os.kill(pool.pid, end)
+        wait_until_gone(ahead)
+
+
+def test_trials_collect_garbage_as_a_fresh_process_does(pool, tmp_path):
+    (trial,) = run(pool, tmp_path, spec_of("state_of_process", metric="collects"))
+
+    assert trial.metric == 1
+
+
 def test_closed_pool_leaves_no_process(tmp_path):
     note = tmp_path / "child"
     spec = spec_of("hangs", note=str(note))
@@ -143,6 +170,10 @@ def test_closed_pool_leaves_no_process(tmp_path):
         pool.run([spec], Study(tmp_path / "s", spec), lambda *_: None, stop_when_it_runs)
 
     wait_until_gone(int(note.read_text()))
+
+
+def children_of(pid: int) -> set[int]:
+    return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
 
 
 def wait_until_gone(pid: int) -> None:

@@ -21,8 +21,8 @@ import weakref
 from dataclasses import dataclass
 from typing import Any, BinaryIO, NoReturn
 
-from gradreach.trials.fresh_process import as_fresh_process
 from gradreach.trials.oom import kills_for_memory
+from gradreach.trials.parked_process import ParkedProcess
 
 __all__ = ["serve"]
 
@@ -55,10 +55,10 @@ def serve() -> NoReturn:
     """Import what is heavy, then fork a trial for each request until the driver is gone."""
     begun = time.perf_counter()
     requests, replies = _own_pipes()
+    gc.disable()  # imports make a million objects that stay: looking for waste takes a third more
     for name in HEAVY:
         importlib.import_module(name)
     _leave_ends_to_users()
-    gc.collect()
     gc.freeze()  # or each trial's first collection would copy every page that the fork shares
     server = _Server(requests, replies)
     server.say({"ready": time.perf_counter() - begun})
@@ -93,6 +93,7 @@ class _Server:
         self.requests, self.replies = requests, replies
         self.running: dict[int, _Running] = {}
         self.unread = b""
+        self.parked: ParkedProcess | None = None
         self.woken, self.waker = os.pipe()
         os.set_blocking(self.waker, False)
         os.set_blocking(self.woken, False)
@@ -136,18 +137,17 @@ class _Server:
     def _start(self, request: dict[str, Any]) -> None:
         kills, begun = kills_for_memory(), time.monotonic()
         timeout = request["timeout"]
-        parent = os.getpid()
-        pid = os.fork()
-        if pid == 0:
-            self._leave()
-            as_fresh_process(request, parent)
-        with contextlib.suppress(OSError):  # both do it: neither knows who comes first
-            os.setpgid(pid, pid)
+        parked, self.parked = self.parked, None
+        if parked is None or not parked.begin(request):
+            parked = ParkedProcess(self._leave)
+            parked.begin(request)
         deadline = None if timeout is None else begun + timeout
-        self.running[pid] = _Running(request["start"], begun, deadline, kills)
+        self.running[parked.pid] = _Running(request["start"], begun, deadline, kills)
+        self.parked = ParkedProcess(self._leave)  # while this one computes
 
     def _leave(self) -> None:
         """In a trial: let go of everything that is the server's."""
+        gc.enable()
         signal.set_wakeup_fd(-1)
         for descriptor in (self.requests, self.replies.fileno(), self.woken, self.waker):
             with contextlib.suppress(OSError):
@@ -180,6 +180,8 @@ class _Server:
                 _end_group(pid)
 
     def end_all(self) -> None:
+        if self.parked is not None:
+            self.parked.let_go()
         for pid in self.running:
             _end_group(pid)
 

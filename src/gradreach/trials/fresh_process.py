@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,16 +19,20 @@ __all__ = ["as_fresh_process"]
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-def as_fresh_process(request: dict[str, Any], parent: int) -> NoReturn:
+def as_fresh_process(awaited: Callable[[], dict[str, Any] | None], parent: int) -> NoReturn:
     """Turn this fork into a process of its own, run its trial, write the result, and end.
 
     Args:
-        request: What the driver asked for: ``spec``, ``folder``, ``log``, ``memory``,
-            ``sys_path``. parent: Process id of the server.
+        awaited: Returns what the driver asks for, when it does: ``spec``, ``folder``, ``log``,
+            ``memory``, ``sys_path``; ``None`` where nothing will be asked.
+        parent: Process id of the server.
     """
     code = 1
     try:
         _stand_alone(parent)
+        request = awaited()
+        if request is None:
+            os._exit(0)
         _redirect(request["log"])
         _limit_memory(request["memory"])
         code = _run(request)

@@ -67,6 +67,8 @@ class LocalPool:
                         waiting.popleft()
                     )
                     told(spec, None)
+                if waiting:  # while the others compute: the disk takes its time
+                    study.prepare(waiting[0][0])
                 for ended in self._worker.wait(TICK):
                     spec, attempt = running.pop(ended.name)
                     trial = _result(study, spec, ended, attempt)

@@ -302,6 +302,12 @@ class Session:
         """Return what is wrong, the gravest first."""
         return [sighting.finding for sighting in self.ordered()]
 
+    def last_reach(self) -> dict[str, float]:
+        """Return each layer's reach at the last sample, where it had one."""
+        samples = self.memory.samples
+        last = samples[-1].layers if samples else {}
+        return {name: float(each.reach) for name, each in last.items() if each.reach is not None}
+
     def report(self, path: Path) -> None:
         """Write the report; it needs jinja2, which is imported only now."""
         from gradreach.report.run_report import write_run_report

@@ -15,7 +15,10 @@ from gradreach.runs.journal_format import FILE_NAME
 from gradreach.runs.journal_reader import read_journal
 from gradreach.runs.writer_lock import writer_of
 
-__all__ = ["RunRecord", "read_run"]
+__all__ = ["MARKS", "RunRecord", "is_run", "read_run"]
+
+MARKS = (FILE_NAME, "meta.json")
+"""A run is known by either: the second is missing while it is being written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,10 +88,19 @@ def read_run(path: str | os.PathLike[str]) -> RunRecord:
     )
 
 
+def is_run(path: Path) -> bool:
+    """Whether a run has been written into this folder, or is being written.
+
+    Raises:
+        ValueError: There is a NUL character in the path.
+    """
+    return any((path / name).is_file() for name in MARKS)
+
+
 def _opened(path: Path) -> RunFolder:
     try:
         folder = path.parent if path.name == FILE_NAME and path.is_file() else path
-        if any((folder / name).is_file() for name in (FILE_NAME, "meta.json")):
+        if is_run(folder):
             return RunFolder.opened(folder)
     except (OSError, ValueError):  # a name too long, a NUL character in it
         pass

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from gradreach.script.data_seen import DataSeen
 
-__all__ = ["Losses"]
+__all__ = ["TAIL", "Losses"]
 
 # Torch's loss functions; the modules (nn.MSELoss …) call these.
 FUNCTIONS = (

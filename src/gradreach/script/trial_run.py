@@ -16,6 +16,7 @@ from gradreach.monitor.session_options import SessionOptions
 from gradreach.records.trial import CONTROL, Outcome, Trial
 from gradreach.script.crash import explain_crash
 from gradreach.script.facts_of_run import facts_of_run
+from gradreach.script.lack_of_memory import says_no_memory
 from gradreach.script.losses import Losses
 from gradreach.script.printed import Printed
 from gradreach.script.runner import Outcome as Ending
@@ -29,8 +30,6 @@ from gradreach.treatments.treatment import Treatment
 __all__ = ["run_script_trial"]
 
 POINTS = 4  # of a metric over the steps: fewer are no curve
-# What torch's allocators say, on the systems it runs on, when there is no memory left.
-NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "bad_alloc")
 
 
 def run_script_trial(
@@ -180,7 +179,7 @@ class _Run:
             curve=_array(curve[1]),
             steps=steps,
             seconds=own,
-            reach=self._reach(),
+            reach=self.session.last_reach(),
             findings=tuple(self.session.findings()),
             message=message,
             meta={
@@ -250,11 +249,6 @@ class _Run:
         curve = ([step for step, _ in found], [value for _, value in found])
         return _Measured(found[-1][1], True, source, curve)
 
-    def _reach(self) -> dict[str, float]:
-        samples = self.session.memory.samples
-        last = samples[-1].layers if samples else {}
-        return {name: float(each.reach) for name, each in last.items() if each.reach is not None}
-
     def _facts(self, steps: int, seconds: float) -> dict[str, Any] | None:
         if self.treatment is not None:
             return None
@@ -272,7 +266,7 @@ def _outcome(ending: Ending, value: float, told: str) -> tuple[Outcome, str]:
     if ending.interrupted:
         return "crashed", "it was interrupted"
     if ending.exit_code:
-        if any(words in each for each in ending.told for words in (*NO_MEMORY, "MemoryError")):
+        if any(says_no_memory(each) or "MemoryError" in each for each in ending.told):
             return "out-of-memory", said
         return "crashed", said or f"the script ended with exit code {ending.exit_code}"
     if not math.isfinite(value):

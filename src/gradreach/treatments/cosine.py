@@ -8,6 +8,7 @@ from typing import ClassVar, Self
 
 from gradreach.records.finding import Finding
 from gradreach.treatments.facts import RunFacts
+from gradreach.treatments.optimizer_treatment import says_rate_too_low
 from gradreach.treatments.schedule import Schedule
 from gradreach.treatments.treatment import TreatmentError
 
@@ -46,9 +47,7 @@ class Cosine(Schedule):
     @classmethod
     def candidates(cls, finding: Finding, facts: RunFacts) -> list[Self]:
         """Propose the length of the run, where the rate is not too low already."""
-        if facts.steps < 1 or "learning-rate-too-low" in (
-            finding.code, finding.numbers.get("because"),
-        ):  # fmt: skip
+        if facts.steps < 1 or says_rate_too_low(finding):
             return []
         each = cls(facts.steps)
         return [each] if each.applies_to(finding, facts) else []

@@ -116,34 +116,11 @@ def _for_plain(finding: Finding, facts: RunFacts) -> list[Treatment]:
 
 
 @dataclass(frozen=True)
-class ForgetBias(LayerTreatment):
-    """Start the gate that keeps the state open: the forget gate of an LSTM, z of a GRU.
-
-    Args:
-        forget_bias: What the gate's two biases sum to.
-
-    Example:
-        >>> ForgetBias(1.0).label
-        'initialization(forget_bias=1.0)'
-    """
+class _GateBias(LayerTreatment):
+    """A start of the biases of the gates."""
 
     family: ClassVar[str] = "initialization"
-    source: ClassVar[str] = (
-        "Gers, Schmidhuber & Cummins (2000), section 4; Jozefowicz, Zaremba & Sutskever (2015), "
-        "section 3.2"
-    )
-    side_effects: ClassVar[str] = "the start of training only: the layer keeps more at first"
     kinds: ClassVar[tuple[str, ...]] = ("lstm", "gru")
-
-    forget_bias: float
-
-    def __post_init__(self) -> None:
-        _check("ForgetBias", "forget_bias", self.forget_bias, -20.0)
-
-    @property
-    def remedies(self) -> Mapping[str, Any]:
-        """The argument."""
-        return {"forget_bias": self.forget_bias}
 
     def conflicts(self, other: Treatment) -> str | None:
         """Refuse a second start of the gates; weights may start as they like."""
@@ -155,7 +132,39 @@ class ForgetBias(LayerTreatment):
 
     def refuses(self, facts: RunFacts) -> str | None:
         """Refuse also where no gate has a bias."""
-        return super().refuses(facts) or _without_bias(facts)
+        told = super().refuses(facts)
+        if told is None and not any(each.bias for each in facts.treatable("gru", "lstm")):
+            return "its gates were built with bias=False, and there is nothing to start"
+        return told
+
+
+@dataclass(frozen=True)
+class ForgetBias(_GateBias):
+    """Start the gate that keeps the state open: the forget gate of an LSTM, z of a GRU.
+
+    Args:
+        forget_bias: What the gate's two biases sum to.
+
+    Example:
+        >>> ForgetBias(1.0).label
+        'initialization(forget_bias=1.0)'
+    """
+
+    source: ClassVar[str] = (
+        "Gers, Schmidhuber & Cummins (2000), section 4; Jozefowicz, Zaremba & Sutskever (2015), "
+        "section 3.2"
+    )
+    side_effects: ClassVar[str] = "the start of training only: the layer keeps more at first"
+
+    forget_bias: float
+
+    def __post_init__(self) -> None:
+        _check("ForgetBias", "forget_bias", self.forget_bias, -20.0)
+
+    @property
+    def remedies(self) -> Mapping[str, Any]:
+        """The argument."""
+        return {"forget_bias": self.forget_bias}
 
     @classmethod
     def candidates(cls, finding: Finding, facts: RunFacts) -> list[Self]:
@@ -170,7 +179,7 @@ class ForgetBias(LayerTreatment):
 
 
 @dataclass(frozen=True)
-class Chrono(LayerTreatment):
+class Chrono(_GateBias):
     """Start the gates so that the units remember for 1 to ``max_lag`` steps.
 
     Args:
@@ -182,12 +191,10 @@ class Chrono(LayerTreatment):
         'initialization(chrono, max_lag=150)'
     """
 
-    family: ClassVar[str] = "initialization"
     source: ClassVar[str] = "Tallec & Ollivier (2018), arXiv:1804.11188, equation 16"
     side_effects: ClassVar[str] = (
         "the start of training only: units that keep for long take in new input slowly"
     )
-    kinds: ClassVar[tuple[str, ...]] = ("lstm", "gru")
 
     name: str = "chrono"
     max_lag: int = 0
@@ -201,18 +208,6 @@ class Chrono(LayerTreatment):
     def remedies(self) -> Mapping[str, Any]:
         """The arguments."""
         return {"forget_bias": "chrono", "max_lag": self.max_lag}
-
-    def conflicts(self, other: Treatment) -> str | None:
-        """Refuse a second start of the gates; weights may start as they like."""
-        return None if isinstance(other, Initialization) else super().conflicts(other)
-
-    def rewrite(self, call: LayerCall) -> LayerCall | None:
-        """Return the call with the remedies; ``None`` for a layer without biases, too."""
-        return super().rewrite(call) if call.arguments.get("bias", True) else None
-
-    def refuses(self, facts: RunFacts) -> str | None:
-        """Refuse also where no gate has a bias."""
-        return super().refuses(facts) or _without_bias(facts)
 
     @classmethod
     def candidates(cls, finding: Finding, facts: RunFacts) -> list[Self]:
@@ -235,9 +230,3 @@ def _check(call: str, argument: str, value: float, least: float) -> None:
             f"{call}(): argument '{argument}' must be a number from {least:g} up, got {value!r}; "
             "give 1.0 as a forget bias, or the longest lag of your task"
         )
-
-
-def _without_bias(facts: RunFacts) -> str | None:
-    if any(each.bias for each in facts.treatable("gru", "lstm")):
-        return None
-    return "its gates were built with bias=False, and there is nothing to start"

@@ -10,6 +10,7 @@ from typing import ClassVar
 from torch import nn
 from torch.optim import Optimizer
 
+from gradreach.records.finding import Finding
 from gradreach.treatments.edit import Edit
 from gradreach.treatments.facts import RunFacts
 from gradreach.treatments.interception import Interception
@@ -18,7 +19,7 @@ from gradreach.treatments.places import note_places
 from gradreach.treatments.sites import Site
 from gradreach.treatments.treatment import Treatment, TreatmentError
 
-__all__ = ["OptimizerTreatment"]
+__all__ = ["OptimizerTreatment", "says_rate_too_low"]
 
 
 @dataclass(frozen=True)
@@ -85,3 +86,8 @@ class OptimizerTreatment(Treatment):
             lambda: at_constructors(self.label, sites),
             lambda: at_top(self.label, sites),
         )
+
+
+def says_rate_too_low(finding: Finding) -> bool:
+    """Whether a finding is a learning rate that is too low, or comes of one."""
+    return "learning-rate-too-low" in (finding.code, finding.numbers.get("because"))

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from gradreach.records.finding import Finding
 from gradreach.treatments.facts import RunFacts
-from gradreach.treatments.optimizer_treatment import OptimizerTreatment
+from gradreach.treatments.optimizer_treatment import OptimizerTreatment, says_rate_too_low
 from gradreach.treatments.rate_factor import scale_steps
 from gradreach.treatments.step_losses import on_step_loss
 from gradreach.treatments.treatment import TreatmentError
@@ -67,8 +67,8 @@ class Plateau(OptimizerTreatment):
     def candidates(cls, finding: Finding, facts: RunFacts) -> list[Self]:
         """Propose a twentieth of the run, where the rate is not too low already."""
         each = cls(max(FEWEST, facts.steps // PART))
-        too_low = "learning-rate-too-low" in (finding.code, finding.numbers.get("because"))
-        return [each] if each.applies_to(finding, facts) and not too_low else []
+        fits = each.applies_to(finding, facts) and not says_rate_too_low(finding)
+        return [each] if fits else []
 
     def act(self, optimizer: Optimizer) -> None:
         """Follow the loss of this optimizer's steps from now on."""

@@ -7,6 +7,7 @@ from typing import ClassVar, Self
 
 from gradreach.records.finding import Finding
 from gradreach.treatments.facts import RunFacts
+from gradreach.treatments.optimizer_treatment import says_rate_too_low
 from gradreach.treatments.schedule import Schedule
 from gradreach.treatments.treatment import TreatmentError
 
@@ -47,8 +48,8 @@ class WarmUp(Schedule):
     def candidates(cls, finding: Finding, facts: RunFacts) -> list[Self]:
         """Propose a twentieth of the run, where the rate is not too low already."""
         each = cls(max(FEWEST, facts.steps // PART))
-        too_low = "learning-rate-too-low" in (finding.code, finding.numbers.get("because"))
-        return [each] if each.applies_to(finding, facts) and not too_low else []
+        fits = each.applies_to(finding, facts) and not says_rate_too_low(finding)
+        return [each] if fits else []
 
     def factor_of(self, step: int) -> float:
         """Return the part of the rate that a step is made with."""

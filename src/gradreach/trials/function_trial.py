@@ -15,6 +15,8 @@ from gradreach.monitor.session import Session
 from gradreach.monitor.session_options import SessionOptions
 from gradreach.records.plain import Array
 from gradreach.records.trial import Outcome, Trial
+from gradreach.script.lack_of_memory import says_no_memory
+from gradreach.script.losses import TAIL
 from gradreach.script.seeding import seed_all
 from gradreach.script.trial_cost import TRIAL_COST
 from gradreach.training.loop import Trained, Training
@@ -25,11 +27,7 @@ from gradreach.trials.spec import TrialSpec
 
 __all__ = ["last_line_of", "number_of", "outcome_of", "run_function_trial"]
 
-# What torch's allocators say, on the systems it runs on, when there is no memory left.
-NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "bad_alloc")
-# Of a run: one batch's loss is noise, and how it began is not to count.
-TAIL = 0.1
-POINTS = 200
+POINTS = 200  # of a curve of losses
 
 
 def run_function_trial(spec: TrialSpec, build: Callable[..., Any]) -> Trial:
@@ -60,8 +58,6 @@ def run_function_trial(spec: TrialSpec, build: Callable[..., Any]) -> Trial:
         finally:
             seconds = time.perf_counter() - begun
             session.stop()
-    samples = session.memory.samples
-    last = samples[-1].layers if samples else {}
     return Trial(
         treatment=spec.label,
         seed=spec.seed,
@@ -73,7 +69,7 @@ def run_function_trial(spec: TrialSpec, build: Callable[..., Any]) -> Trial:
         curve=measured.curve[1],
         steps=session.watch.steps,
         seconds=max(seconds - session.watch.seconds, 0.0),
-        reach={name: float(each.reach) for name, each in last.items() if each.reach is not None},
+        reach=session.last_reach(),
         findings=tuple(session.findings()),
         message=measured.message,
         meta={
@@ -185,7 +181,7 @@ def outcome_of(error: BaseException) -> Outcome:
         ('out-of-memory', 'crashed')
     """
     lacking = isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
+        isinstance(error, RuntimeError) and says_no_memory(str(error))
     )
     return "out-of-memory" if lacking else "crashed"
 

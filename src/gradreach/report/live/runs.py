@@ -10,7 +10,7 @@ from typing import Any
 
 from gradreach.report.live.feed import RunFeed
 from gradreach.runs.folder import RunFolderError
-from gradreach.runs.journal_format import FILE_NAME
+from gradreach.runs.run_record import MARKS, is_run
 
 __all__ = ["ServedRuns"]
 
@@ -66,7 +66,7 @@ class ServedRuns:
 
     def _add_named(self, path: Path) -> None:
         try:
-            if _is_run(path):
+            if is_run(path):
                 self._add(path)
                 return
             if path.is_dir():
@@ -85,21 +85,17 @@ class ServedRuns:
             self._feeds[own] = RunFeed(own, f"r{len(self._feeds)}")
 
 
-def _is_run(path: Path) -> bool:
-    return any((path / name).is_file() for name in (FILE_NAME, "meta.json"))
-
-
 def _runs_in(parent: Path) -> list[Path]:
     """Return the runs in a folder; links are not followed, they may lead anywhere."""
     try:
-        return sorted(path for path in parent.iterdir() if not path.is_symlink() and _is_run(path))
+        return sorted(path for path in parent.iterdir() if not path.is_symlink() and is_run(path))
     except OSError:
         return []
 
 
 def _changed(path: Path) -> str:
     """Return when a run was last written, as a reader tells the time."""
-    for name in (FILE_NAME, "meta.json"):
+    for name in MARKS:
         try:
             stamp = (path / name).stat().st_mtime
         except OSError:

@@ -9,11 +9,13 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
+from gradreach.display.svg_axes import RIGHT, SvgAxes
+
 __all__ = ["COLOURS", "step_curves_svg", "thinned"]
 
 Array = NDArray[np.float64]
 
-LEFT, BOTTOM, TOP, RIGHT = 58, 28, 12, 10
+LEFT, TOP = 58, 12
 COLOURS = ("#27c", "#d70", "#2a8", "#a4c")  # readable on light and on dark paper
 MOST = 240  # stretches drawn; each shows its smallest and its largest value
 TICKS = 5
@@ -60,54 +62,34 @@ def step_curves_svg(
     low, high = (_place(ticks[0], log), _place(ticks[-1], log)) if ticks else (0.0, 1.0)
     first, last = (float(steps.min()), float(steps.max())) if len(steps) else (0.0, 0.0)
 
-    def x(step: Array | float) -> Array | float:
-        return LEFT + (step - first) / max(last - first, 1) * (width - LEFT - RIGHT)
-
-    def y(place: Array | float) -> Array | float:
-        return TOP + (high - place) / (high - low) * (height - TOP - BOTTOM)
-
-    parts = [
-        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}" '
-        'style="width:100%;max-width:44rem;height:auto" font-size="11" fill="currentColor">',
-        f"<title>{escape(title)}</title>",
-    ]
-    for tick in ticks:
-        at = y(_place(tick, log))
-        parts.append(
-            f'<line x1="{LEFT}" x2="{width - RIGHT}" y1="{at:.1f}" y2="{at:.1f}" '
-            'stroke="currentColor" stroke-opacity=".15"/>'
-            f'<text x="{LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{tick:.3g}</text>'
-        )
+    axes = SvgAxes(width, height, LEFT, TOP, (first, max(last - first, 1)), low, high)
+    parts = [axes.opening(title), *(axes.level(_place(t, log), f"{t:.3g}") for t in ticks)]
     for colour, values in zip(COLOURS, curves.values(), strict=False):
         at_steps, shown = thinned(steps, values)
-        if len(shown):
-            heights = y(np.log10(shown) if log else shown)
-            points = " ".join(
-                f"{px:.1f},{py:.1f}"
-                for px, py in zip(np.atleast_1d(x(at_steps)), np.atleast_1d(heights), strict=True)
-            )
-            if len(shown) == 1:  # a line of one point is invisible
-                px, py = points.split(",")
-                parts.append(f'<circle cx="{px}" cy="{py}" r="2.5" fill="{colour}"/>')
-            parts.append(
-                f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.5" '
-                'stroke-linecap="round"/>'
-            )
+        parts.append(_line(axes, at_steps, np.log10(shown) if log else shown, colour))
     parts += [
         f'<path d="M{at:.1f} {TOP}v-9" stroke="#c33" stroke-width="2"/>'
-        for at in sorted({round(float(x(step)), 1) for step in steps[marks]})
+        for at in sorted({round(float(axes.x(step)), 1) for step in steps[marks]})
     ]
-    for step in sorted({first, (first + last) // 2, last}):
-        anchor = "end" if step == last > first else "middle"
-        parts.append(
-            f'<text x="{x(step):.1f}" y="{height - BOTTOM + 14}" text-anchor="{anchor}">'
-            f"{step:,.0f}</text>"
-        )
-    parts.append(
-        f'<text x="{width / 2:.0f}" y="{height - 2}" text-anchor="middle">{escape(x_label)}</text>'
+    parts += [
+        axes.below(step, f"{step:,.0f}", "end" if step == last > first else "middle")
+        for step in sorted({first, (first + last) // 2, last})
+    ]
+    return "".join([*parts, axes.named(x_label), *_legend(list(curves), width), "</svg>"])
+
+
+def _line(axes: SvgAxes, steps: Array, heights: Array, colour: str) -> str:
+    """Return a curve; one of a single point, which would be invisible, with a dot."""
+    if not len(steps):
+        return ""
+    places = list(zip(axes.x(steps), axes.y(heights), strict=True))
+    points = " ".join(f"{px:.1f},{py:.1f}" for px, py in places)
+    (px, py), single = places[0], len(places) == 1
+    dot = f'<circle cx="{px:.1f}" cy="{py:.1f}" r="2.5" fill="{colour}"/>' if single else ""
+    return (
+        f'{dot}<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.5" '
+        'stroke-linecap="round"/>'
     )
-    parts += _legend(list(curves), width)
-    return "".join([*parts, "</svg>"])
 
 
 def thinned(steps: Array, values: Array, most: int = MOST) -> tuple[Array, Array]:

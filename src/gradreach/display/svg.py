@@ -8,9 +8,11 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
+from gradreach.display.svg_axes import BOTTOM, RIGHT, SvgAxes
+
 __all__ = ["curve_svg"]
 
-LEFT, BOTTOM, TOP, RIGHT = 52, 28, 10, 10
+LEFT, TOP = 52, 10
 
 
 def curve_svg(
@@ -48,55 +50,42 @@ def curve_svg(
         high = max(high, math.ceil(math.log10(level)))
     logs[np.isfinite(values) & (values == 0)] = low
 
-    def x(index: float) -> float:
-        return LEFT + index / max(len(values) - 1, 1) * (width - LEFT - RIGHT)
-
-    def y(log: float) -> float:
-        return TOP + (high - log) / (high - low) * (height - TOP - BOTTOM)
-
-    parts = [
-        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}" '
-        'style="width:100%;max-width:44rem;height:auto" font-size="11" fill="currentColor">',
-        f"<title>{escape(title)}</title>",
-    ]
-    stride = max(1, math.ceil((high - low) / 5))
-    for power in range(low, high + 1, stride):
-        parts.append(  # noqa: PERF401
-            f'<line x1="{LEFT}" x2="{width - RIGHT}" y1="{y(power):.1f}" y2="{y(power):.1f}" '
-            'stroke="currentColor" stroke-opacity=".15"/>'
-            f'<text x="{LEFT - 6}" y="{y(power) + 4:.1f}" text-anchor="end">1e{power}</text>'
-        )
-    if level is not None:
-        parts.append(
-            f'<line x1="{LEFT}" x2="{width - RIGHT}" y1="{y(math.log10(level)):.1f}" '
-            f'y2="{y(math.log10(level)):.1f}" stroke="#c33" stroke-dasharray="4 3"/>'
-        )
-    if marked is not None and marked < len(values):
-        parts.append(
-            f'<line x1="{x(marked):.1f}" x2="{x(marked):.1f}" y1="{TOP}" y2="{height - BOTTOM}" '
-            'stroke="#c33"/>'
-        )
-        if marked_label:
-            right = marked > len(values) / 2
-            parts.append(
-                f'<text x="{x(marked) + (-5 if right else 5):.1f}" y="{height - BOTTOM - 5}" '
-                f'fill="#c33" text-anchor="{"end" if right else "start"}">'
-                f"{escape(marked_label)}</text>"
-            )
-    for points in _runs(logs):
-        path = " ".join(f"{x(index):.1f},{y(logs[index]):.1f}" for index in points)
-        parts.append(f'<polyline points="{path}" fill="none" stroke="#27c" stroke-width="2"/>')
     last = len(values) - 1
-    for index in sorted({0, last // 2, last}) if last > 0 else [0]:
-        parts.append(  # noqa: PERF401
-            f'<text x="{x(index):.1f}" y="{height - BOTTOM + 14}" text-anchor="middle">'
-            f"{index}</text>"
-        )
-    parts.append(
-        f'<text x="{width / 2:.0f}" y="{height - 2}" text-anchor="middle">{escape(x_label)}</text>'
-        "</svg>"
+    axes = SvgAxes(width, height, LEFT, TOP, (0, max(last, 1)), low, high)
+    stride = max(1, math.ceil((high - low) / 5))
+    parts = [axes.opening(title)]
+    parts += [axes.level(power, f"1e{power}") for power in range(low, high + 1, stride)]
+    if level is not None:
+        parts.append(_level(axes, math.log10(level)))
+    if marked is not None and marked < len(values):
+        parts.append(_mark(axes, marked, marked_label, right=marked > len(values) / 2))
+    for points in _runs(logs):
+        path = " ".join(f"{axes.x(index):.1f},{axes.y(logs[index]):.1f}" for index in points)
+        parts.append(f'<polyline points="{path}" fill="none" stroke="#27c" stroke-width="2"/>')
+    named = sorted({0, last // 2, last}) if last > 0 else [0]
+    parts += [axes.below(index, str(index)) for index in named]
+    return "".join([*parts, axes.named(x_label), "</svg>"])
+
+
+def _level(axes: SvgAxes, log: float) -> str:
+    """Return a line to compare with."""
+    at = f"{axes.y(log):.1f}"
+    return (
+        f'<line x1="{LEFT}" x2="{axes.width - RIGHT}" y1="{at}" y2="{at}" stroke="#c33" '
+        'stroke-dasharray="4 3"/>'
     )
-    return "".join(parts)
+
+
+def _mark(axes: SvgAxes, index: int, label: str, *, right: bool) -> str:
+    """Return an upright line; its label stands on the side where there is more room."""
+    at, foot = axes.x(float(index)), axes.height - BOTTOM
+    line = f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{TOP}" y2="{foot}" stroke="#c33"/>'
+    if not label:
+        return line
+    return (
+        f'{line}<text x="{at + (-5 if right else 5):.1f}" y="{foot - 5}" fill="#c33" '
+        f'text-anchor="{"end" if right else "start"}">{escape(label)}</text>'
+    )
 
 
 def _runs(logs: NDArray[np.float64]) -> list[list[int]]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gradreach.tasks.scores import mean_squared_error
-from gradreach.tasks.task import Seed, check_size, seeded
+from gradreach.tasks.two_marked import TwoMarked
 
 __all__ = ["Adding"]
 
@@ -17,7 +16,7 @@ VARIANCE = 1 / 6  # of the sum of two independent uniform numbers: the error of 
 
 
 @dataclass(frozen=True, slots=True)
-class Adding:
+class Adding(TwoMarked):
     """Answer at the last step the sum of the two numbers that were marked on the way.
 
     Channel 0 is a uniform number in [0, 1), channel 1 marks two of the steps by 1, one in the
@@ -44,54 +43,13 @@ class Adding:
         (0.1667, {'mse': 0.0016666666666666666})
     """
 
-    steps: int = 100
-
     name: ClassVar[str] = "adding"
     variant: ClassVar[str] = "Arjovsky 2016: one marker in each half, target x1 + x2"
-    input_size: ClassVar[int] = 2
-    symbols: ClassVar[bool] = False
-    output_size: ClassVar[int] = 1
-    classes: ClassVar[bool] = False
-    metric: ClassVar[str] = "mse"
     baseline: ClassVar[float] = VARIANCE
     criterion: ClassVar[dict[str, float]] = {"mse": VARIANCE / 100}
 
-    def __post_init__(self) -> None:
-        check_size(self, "steps", self.steps, 2, "one step for each of the two markers")
-
-    @property
-    def needs_lag(self) -> int:
-        """The first marker may stand at the first step."""
-        return self.steps - 1
-
-    @property
-    def first_answer(self) -> int:
-        """Only the last step is answered."""
-        return self.steps - 1
-
-    def batch(self, n: int, seed: Seed) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return inputs ``(B, T, 2)`` and targets ``(B, 1)``; see :class:`Task`.
-
-        Raises:
-            ValueError: ``n`` is below 1, or ``seed`` is negative.
-        """
-        values, marks, first, second = marked_numbers(seeded(self, n, seed), n, self.steps)
-        return np.stack([values, marks], -1), (first + second)[:, None]
-
-    def score(self, answers: NDArray[Any], targets: NDArray[Any]) -> dict[str, float]:
-        """Return the mean squared error; 1/6 is what answering 1 throughout gives."""
-        return {"mse": mean_squared_error(answers, targets)}
-
-
-def marked_numbers(
-    random: np.random.Generator, n: int, steps: int
-) -> tuple[NDArray[np.float32], ...]:
-    """Draw uniform numbers with two marks: ``(B, T)`` numbers and marks, ``(B,)`` the marked."""
-    values = random.random((n, steps), dtype=np.float32)
-    half = steps // 2
-    early, late = random.integers(0, half, n), random.integers(half, steps, n)
-    rows = np.arange(n)
-    marks = np.zeros((n, steps), np.float32)
-    marks[rows, early] = 1.0
-    marks[rows, late] = 1.0
-    return values, marks, values[rows, early], values[rows, late]
+    def answer(
+        self, first: NDArray[np.float32], second: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Return the sum."""
+        return first + second

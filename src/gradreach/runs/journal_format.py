@@ -21,6 +21,7 @@ __all__ = [
     "KINDS",
     "SCHEMA_VERSION",
     "Entry",
+    "EntryDecoder",
     "JournalError",
     "RowCode",
     "code_of",
@@ -215,3 +216,27 @@ class RowCode:
             for name, value, bit in zip(self.columns, values, bits, strict=True)
             if bit != NOT_RECORDED_BITS
         }
+
+
+class EntryDecoder:
+    """Decodes one intact line after the other; how rows are written stands in a line before them.
+
+    Attributes:
+        code: How they are, as of the last line that said so.
+    """
+
+    def __init__(self) -> None:
+        self.code: RowCode | None = None
+
+    def entry(self, line: bytes) -> Entry | None:
+        """Return what a line says; ``None`` for one that is intact, but that we never wrote.
+
+        Raises:
+            JournalError: It is of a newer format.
+        """
+        try:
+            entry = entry_of(line, self.code)
+            self.code = code_of(entry) or self.code
+        except (ValueError, TypeError):
+            return None
+        return entry

@@ -13,10 +13,8 @@ from gradreach.runs.journal_format import (
     HEAD,
     ROW,
     Entry,
+    EntryDecoder,
     JournalError,
-    RowCode,
-    code_of,
-    entry_of,
     intact_parts,
 )
 from gradreach.runs.journal_reader import journal_path
@@ -74,7 +72,7 @@ class JournalGrowth:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = journal_path(path)
         self._offset = 0
-        self._code: RowCode | None = None
+        self._decoder = EntryDecoder()
 
     def new(self) -> Gain:
         """Return what has become whole since the last call, a block of it at most.
@@ -106,7 +104,7 @@ class JournalGrowth:
     def _decoded(self, data: bytes, *, complete: bool) -> Gain:
         gain, parts, at = Gain(all=complete), [], 0
         while at < len(data):
-            code, block = self._code, None
+            code, block = self._decoder.code, None
             if code is not None and data.startswith(ROW, at + HEAD):
                 block = row_block(data, at, code)
             if code is None or block is None:
@@ -122,10 +120,8 @@ class JournalGrowth:
 
     def _line(self, line: bytes, gain: Gain) -> list[Array]:
         """Take in an intact line: an entry is added, a row is returned."""
-        try:
-            entry = entry_of(line, self._code)
-            self._code = code_of(entry) or self._code
-        except (ValueError, TypeError):  # intact, but nothing that we ever wrote
+        entry = self._decoder.entry(line)
+        if entry is None:
             return []
         if entry.kind != "row":
             gain.entries.append(entry)

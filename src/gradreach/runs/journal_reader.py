@@ -18,10 +18,9 @@ from gradreach.runs.journal_format import (
     HEAD,
     ROW,
     Entry,
+    EntryDecoder,
     JournalError,
     RowCode,
-    code_of,
-    entry_of,
     intact_parts,
     is_intact,
 )
@@ -150,7 +149,7 @@ def _blocks(descriptor: int) -> Iterator[tuple[bytes, bytes]]:
 class _Reading:
     """What has been read so far."""
 
-    code: RowCode | None = None
+    decoder: EntryDecoder = field(default_factory=EntryDecoder)
     tail: bytes = b""
     damaged: int = 0
     blocks: list[tuple[tuple[str, ...], Array, Array]] = field(default_factory=list)
@@ -161,7 +160,7 @@ class _Reading:
         """Take in whole lines: rows many at once, all others one by one."""
         at = 0
         while at < len(data):
-            code, rows = self.code, None
+            code, rows = self.decoder.code, None
             if code is not None and data.startswith(ROW, at + HEAD):
                 rows = row_block(data, at, code)
             if code is None or rows is None:
@@ -208,10 +207,8 @@ class _Reading:
 
     def _entry(self, line: bytes) -> None:
         """Take in an intact line."""
-        try:
-            entry = entry_of(line, self.code)
-            self.code = code_of(entry) or self.code
-        except (ValueError, TypeError):  # intact, but nothing that we ever wrote
+        entry = self.decoder.entry(line)
+        if entry is None:
             self.damaged += 1
             return
         if entry.kind == "row":

@@ -8,10 +8,8 @@ from collections.abc import Callable, Iterator
 
 from gradreach.runs.journal_format import (
     Entry,
+    EntryDecoder,
     JournalError,
-    RowCode,
-    code_of,
-    entry_of,
     intact_parts,
 )
 from gradreach.runs.journal_reader import journal_path
@@ -50,7 +48,7 @@ class JournalTail:
         self.path = journal_path(path)
         self.damaged = 0
         self._offset = 0
-        self._code: RowCode | None = None
+        self._decoder = EntryDecoder()
 
     def new(self) -> list[Entry]:
         """Return the entries that have become whole since the last call."""
@@ -78,10 +76,8 @@ class JournalTail:
         parts = list(intact_parts(line))
         self.damaged += parts != [line]
         for part in parts:
-            try:
-                entry = entry_of(part, self._code)
-                self._code = code_of(entry) or self._code
-            except (ValueError, TypeError):
+            entry = self._decoder.entry(part)
+            if entry is None:
                 self.damaged += 1
             else:
                 yield entry

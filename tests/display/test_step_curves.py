@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
+from tests.display.curves import curves_in
 
 from gradreach.display.step_curves import step_curves_svg, thinned
 
 NAN, INF = float("nan"), float("inf")
 
 
-def points(svg: str) -> list[list[tuple[float, float]]]:
-    return [
-        [tuple(map(float, pair.split(","))) for pair in drawn.split()]
-        for drawn in re.findall(r'<polyline points="([^"]*)"', svg)
-    ]
+points = curves_in
 
 
 def labels(svg: str) -> list[str]:

@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from tests.display.curves import curves_in
 
 from gradreach.display.svg import curve_svg
 
@@ -20,9 +21,11 @@ def parsed(values, **options):
 
 def coordinates(root):
     found = [float(line.get(name)) for line in root.iter("line") for name in ("y1", "y2")]
-    for line in root.iter("polyline"):
-        found += [float(pair.split(",")[1]) for pair in line.get("points").split()]
-    return found
+    return found + [y for curve in curves_of(root) for _, y in curve]
+
+
+def curves_of(root):
+    return curves_in(ElementTree.tostring(root, encoding="unicode"))
 
 
 CURVES = {
@@ -48,18 +51,32 @@ def test_svg_is_well_formed_and_stays_in_its_box(values, level):
 
 
 def test_gap_splits_the_line_and_zero_does_not():
-    assert len(list(parsed([1.0, math.nan, 0.1]).iter("polyline"))) == 2
-    (line,) = parsed([1.0, 0.0, 0.1]).iter("polyline")
-    heights = [float(pair.split(",")[1]) for pair in line.get("points").split()]
+    assert len(curves_of(parsed([1.0, math.nan, 0.1]))) == 2
+    (curve,) = curves_of(parsed([1.0, 0.0, 0.1]))
+    heights = [y for _, y in curve]
     assert heights[1] == max(heights)  # the lower edge: y grows downwards
 
 
 def test_equal_factors_are_equal_distances():
-    (line,) = parsed(0.1 ** np.arange(5)).iter("polyline")
-    heights = [float(pair.split(",")[1]) for pair in line.get("points").split()]
+    (curve,) = curves_of(parsed(0.1 ** np.arange(5)))
+    heights = [y for _, y in curve]
 
     # Written with one decimal: two roundings of 0.05.
     np.testing.assert_allclose(np.diff(heights), np.diff(heights)[0], atol=0.11)
+
+
+def test_long_curve_keeps_its_peak_and_its_trough_and_stays_small():
+    values = np.exp(np.random.default_rng(0).normal(size=20_000))
+    values[[1234, 17_000]] = 1e9, 1e-9
+
+    svg = curve_svg(values, title="t", x_label="steps back")
+    (curve,) = curves_in(svg)
+
+    (short,) = curves_in(curve_svg(np.array([1e9, 1e-9]), title="t", x_label="t"))
+    heights = [y for _, y in curve]
+    assert (min(heights), max(heights)) == (short[0][1], short[1][1])
+    assert len(curve) <= 400
+    assert len(svg) < 6_000
 
 
 def test_mark_beyond_the_curve_is_left_out():

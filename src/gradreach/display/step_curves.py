@@ -9,6 +9,7 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
+from gradreach.display.line_path import line_path
 from gradreach.display.svg_axes import RIGHT, SvgAxes
 
 __all__ = ["COLOURS", "step_curves_svg", "thinned"]
@@ -47,7 +48,7 @@ def step_curves_svg(
     Example:
         >>> loss = np.array([3.0, np.nan, 1.0, np.inf])
         >>> svg = step_curves_svg(np.arange(4.0), {"loss": loss}, title="Loss by step")
-        >>> svg.count("<polyline"), svg.count('stroke="#c33"')
+        >>> svg.count('fill="none"'), svg.count('stroke="#c33"')
         (1, 1)
     """
     marks = np.zeros(len(steps), bool) if broken is None else broken.astype(bool)
@@ -63,7 +64,7 @@ def step_curves_svg(
     first, last = (float(steps.min()), float(steps.max())) if len(steps) else (0.0, 0.0)
 
     axes = SvgAxes(width, height, LEFT, TOP, (first, max(last - first, 1)), low, high)
-    parts = [axes.opening(title), *(axes.level(_place(t, log), f"{t:.3g}") for t in ticks)]
+    parts = [axes.opening(title), axes.grid([(_place(t, log), f"{t:.3g}") for t in ticks])]
     for colour, values in zip(COLOURS, curves.values(), strict=False):
         at_steps, shown = thinned(steps, values)
         parts.append(_line(axes, at_steps, np.log10(shown) if log else shown, colour))
@@ -83,13 +84,9 @@ def _line(axes: SvgAxes, steps: Array, heights: Array, colour: str) -> str:
     if not len(steps):
         return ""
     places = list(zip(axes.x(steps), axes.y(heights), strict=True))
-    points = " ".join(f"{px:.1f},{py:.1f}" for px, py in places)
     (px, py), single = places[0], len(places) == 1
     dot = f'<circle cx="{px:.1f}" cy="{py:.1f}" r="2.5" fill="{colour}"/>' if single else ""
-    return (
-        f'{dot}<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.5" '
-        'stroke-linecap="round"/>'
-    )
+    return dot + line_path(places, colour=colour, width=1.5)
 
 
 def thinned(steps: Array, values: Array, most: int = MOST) -> tuple[Array, Array]:

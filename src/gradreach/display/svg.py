@@ -8,11 +8,14 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
+from gradreach.display.line_path import line_path
+from gradreach.display.step_curves import thinned
 from gradreach.display.svg_axes import BOTTOM, RIGHT, SvgAxes
 
 __all__ = ["curve_svg"]
 
 LEFT, TOP = 52, 10
+MOST = 200  # stretches of a curve: two points each, closer than the width of the line
 
 
 def curve_svg(
@@ -53,15 +56,17 @@ def curve_svg(
     last = len(values) - 1
     axes = SvgAxes(width, height, LEFT, TOP, (0, max(last, 1)), low, high)
     stride = max(1, math.ceil((high - low) / 5))
-    parts = [axes.opening(title)]
-    parts += [axes.level(power, f"1e{power}") for power in range(low, high + 1, stride)]
+    powers = range(low, high + 1, stride)
+    parts = [axes.opening(title), axes.grid([(power, f"1e{power}") for power in powers])]
     if level is not None:
         parts.append(_level(axes, math.log10(level)))
     if marked is not None and marked < len(values):
         parts.append(_mark(axes, marked, marked_label, right=marked > len(values) / 2))
-    for points in _runs(logs):
-        path = " ".join(f"{axes.x(index):.1f},{axes.y(logs[index]):.1f}" for index in points)
-        parts.append(f'<polyline points="{path}" fill="none" stroke="#27c" stroke-width="2"/>')
+    for run in _runs(logs):
+        # Of a stretch of steps that share a pixel only the least and the largest are seen.
+        at, heights = thinned(run.astype(np.float64), logs[run], MOST)
+        points = zip(axes.x(at), axes.y(heights), strict=True)
+        parts.append(line_path(points, colour="#27c", width=2))
     named = sorted({0, last // 2, last}) if last > 0 else [0]
     parts += [axes.below(index, str(index)) for index in named]
     return "".join([*parts, axes.named(x_label), "</svg>"])
@@ -88,12 +93,8 @@ def _mark(axes: SvgAxes, index: int, label: str, *, right: bool) -> str:
     )
 
 
-def _runs(logs: NDArray[np.float64]) -> list[list[int]]:
+def _runs(logs: NDArray[np.float64]) -> list[NDArray[np.int64]]:
     """Split indices into runs without a gap."""
-    runs: list[list[int]] = [[]]
-    for index, value in enumerate(logs):
-        if math.isnan(value):
-            runs.append([])
-        else:
-            runs[-1].append(index)
-    return [run for run in runs if run]
+    there = np.flatnonzero(~np.isnan(logs))
+    runs = np.split(there, np.flatnonzero(np.diff(there) > 1) + 1)
+    return [run for run in runs if len(run)]

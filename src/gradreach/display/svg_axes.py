@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from gradreach.display.line_path import grid_path
 
 __all__ = ["BOTTOM", "RIGHT", "SvgAxes"]
 
@@ -55,14 +58,14 @@ class SvgAxes:
             f'font-size="11" fill="currentColor"><title>{escape(title)}</title>'
         )
 
-    def level(self, value: float, label: str) -> str:
-        """Return a line of the grid with its label."""
-        at = self.y(value)
-        return (
-            f'<line x1="{self.left}" x2="{self.width - RIGHT}" y1="{at:.1f}" y2="{at:.1f}" '
-            'stroke="currentColor" stroke-opacity=".15"/>'
+    def grid(self, levels: Sequence[tuple[float, str]]) -> str:
+        """Return the lines of the grid, as one element, and the label of each."""
+        heights = [self.y(value) for value, _ in levels]
+        labels = [
             f'<text x="{self.left - 6}" y="{at + 4:.1f}" text-anchor="end">{label}</text>'
-        )
+            for at, (_, label) in zip(heights, levels, strict=True)
+        ]
+        return grid_path(self.left, self.width - RIGHT, heights) + "".join(labels)
 
     def below(self, value: float, label: str, anchor: str = "middle") -> str:
         """Return a label of the horizontal axis."""

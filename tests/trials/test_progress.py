@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 from gradreach.records.trial import Trial
 from gradreach.trials.progress import Bar, Lines, Progress, progress_for
@@ -21,7 +22,7 @@ class Terminal(io.StringIO):
 def run(progress: Progress) -> None:
     with progress:
         progress.expect(4.0)
-        progress.kept(1.0)
+        progress.kept(replace(SPEC, seed=0), 1.0)
         progress.begin(SPEC)
         progress.tick()
         progress.end(SPEC, TRIAL, 1.0)
@@ -64,7 +65,8 @@ def test_nothing_is_shown_unasked_where_nobody_looks():
 def test_time_left_follows_the_pace_of_what_was_run_not_of_what_was_there():
     progress = Progress()
     progress.expect(10.0)
-    progress.kept(8.0)
+    for seed in range(100, 108):
+        progress.kept(replace(SPEC, seed=seed), 1.0)
 
     assert progress.seconds_left is None
     progress.begin(SPEC)
@@ -72,3 +74,27 @@ def test_time_left_follows_the_pace_of_what_was_run_not_of_what_was_there():
     progress.end(SPEC, TRIAL, 1.0)
 
     assert 5.0 <= progress.seconds_left < 6.0
+
+
+def test_trial_that_is_asked_for_again_counts_once():
+    progress = Progress()
+    progress.expect(3.0)
+
+    progress.end(SPEC, TRIAL, 1.0)
+    progress.kept(SPEC, 1.0)
+    progress.kept(replace(SPEC, seed=4), 1.0)
+    progress.kept(replace(SPEC, seed=4), 1.0)
+
+    assert (progress.done, progress.run) == (2.0, 1.0)
+    assert progress.outcomes == {"finished": 1, "kept": 1}
+
+
+def test_time_left_is_unknown_while_the_work_is():
+    stream = io.StringIO()
+    lines = Lines(stream)
+
+    lines.begin(SPEC)
+    lines.end(SPEC, TRIAL, 1.0)
+
+    assert stream.getvalue().startswith("  ?%  control, seed 3")
+    assert stream.getvalue().endswith("time left unknown\n")

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from gradreach.records.comparison import Comparison
     from gradreach.records.standing import Standing
 
-__all__ = ["COLUMNS", "cells_of", "comparison_text", "kept_words"]
+__all__ = ["COLUMNS", "cells_of", "comparison_text", "kept_words", "table_lines"]
 
 WIDTH = 80
 NAME = 30
@@ -31,6 +31,12 @@ def comparison_text(comparison: Comparison, width: int = WIDTH) -> str:
         control    0.5   –                –    –
         Nothing helped.
     """
+    told = textwrap.wrap(comparison.sentence, width, break_on_hyphens=False)
+    return "\n".join([*table_lines(comparison, width), *told])
+
+
+def table_lines(comparison: Comparison, width: int = WIDTH) -> list[str]:
+    """Return the table alone."""
     rows = [tuple(cells_of(standing)) for standing in comparison.standings]
     head = (COLUMNS[0], comparison.metric, *COLUMNS[2:])
     rows = [tuple(_cut(cell, NAME) for cell in row) for row in (head, *rows)]
@@ -39,8 +45,7 @@ def comparison_text(comparison: Comparison, width: int = WIDTH) -> str:
         "  ".join(cell.ljust(size) for cell, size in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
-    told = textwrap.wrap(comparison.sentence, width, break_on_hyphens=False)
-    return "\n".join([*(_cut(line, width) for line in lines), *told])
+    return [_cut(line, width) for line in lines]
 
 
 def cells_of(standing: Standing) -> list[str]:

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 
 from gradreach.records.comparison import Comparison
-from gradreach.records.comparison_text import comparison_text
+from gradreach.records.comparison_text import table_lines
 from gradreach.records.finding import Finding
 from gradreach.report.findings import Found, found_sentence
 from gradreach.report.terminal import WIDTH
@@ -44,7 +44,7 @@ def cure_lines(
     yield from _filled(f"Untreated: {found_sentence([Found(each) for each in findings])}")
     if comparison is not None:
         yield ""
-        yield from comparison_text(comparison).splitlines()[:-1]
+        yield from table_lines(comparison)
         yield from _measured_again(comparison)
     if patch:
         yield ""

@@ -186,9 +186,9 @@ class _Conduct:
         for reason in self.study.broken:
             self.progress.say(f"Run again: {reason}.")
         self.study.broken.clear()
-        there = len(wanted) - len(missing)
-        if there:
-            self.progress.kept(there * self._work(budget), there)
+        for spec in wanted:
+            if spec not in missing:
+                self.progress.kept(spec, self._work(budget))
         if missing:
             self.pool.run(missing, self.study, self._told, self.progress.tick)
         found: dict[str, list[Trial]] = {label: [] for label in labels}

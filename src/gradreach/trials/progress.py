@@ -13,15 +13,22 @@ from gradreach.trials.spec import TrialSpec
 __all__ = ["Bar", "Lines", "Progress", "progress_for", "time_left"]
 
 
+_Name = tuple[str, int, int | None]  # treatment, seed, budget
+
+
 class Progress:
     """Counts what is done; shows nothing itself.
 
-    Work is counted in full trainings: a trial of a tenth of the steps is a tenth.
+    Work is counted in full trainings: a trial of a tenth of the steps is a tenth. A trial counts
+    once, however often it is asked for: a cure's diagnosis is the first trial of its control.
 
     Example:
+        >>> from gradreach.trials.target import ScriptTarget
+        >>> spec = TrialSpec(target=ScriptTarget(path="train.py", cwd="/"))
         >>> progress = Progress()
         >>> progress.expect(2.0)
-        >>> progress.kept(1.0)
+        >>> progress.kept(spec, 1.0)
+        >>> progress.kept(spec, 1.0)
         >>> progress.done, progress.expected
         (1.0, 2.0)
     """
@@ -29,17 +36,19 @@ class Progress:
     def __init__(self) -> None:
         self.expected = self.done = self.run = 0.0
         self.outcomes: Counter[str] = Counter()
-        self.running: dict[tuple[str, int, int | None], float] = {}
+        self.running: dict[_Name, float] = {}
+        self._counted: set[_Name] = set()
         self._begun: float | None = None
 
     def expect(self, work: float) -> None:
         """Set how much work the study is."""
         self.expected = max(work, self.done)
 
-    def kept(self, work: float, count: int = 1) -> None:
-        """Count trials whose results were there already."""
-        self.done += work
-        self.outcomes["kept"] += count
+    def kept(self, spec: TrialSpec, work: float) -> None:
+        """Count a trial whose result was there already."""
+        if self._counts(spec):
+            self.done += work
+            self.outcomes["kept"] += 1
 
     def begin(self, spec: TrialSpec) -> None:
         """Hear that a trial has begun."""
@@ -49,9 +58,10 @@ class Progress:
     def end(self, spec: TrialSpec, trial: Trial, work: float) -> None:
         """Hear that a trial has ended."""
         self.running.pop(_name(spec), None)
-        self.done += work
-        self.run += work
-        self.outcomes[trial.outcome] += 1
+        if self._counts(spec):
+            self.done += work
+            self.run += work
+            self.outcomes[trial.outcome] += 1
 
     def say(self, text: str) -> None:
         """Show a sentence."""
@@ -61,11 +71,21 @@ class Progress:
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds that the rest will take at the pace so far; ``None`` before the first end."""
-        if self._begun is None or self.run <= 0:
+        """Seconds that the rest will take at the pace so far.
+
+        ``None`` before the first end, and while nobody knows how much there is to do.
+        """
+        if self._begun is None or self.run <= 0 or self.expected <= 0:
             return None
         pace = (time.monotonic() - self._begun) / self.run
         return pace * max(self.expected - self.done, 0.0)
+
+    def _counts(self, spec: TrialSpec) -> bool:
+        """Whether a trial has not been counted yet; from now on it has."""
+        name = _name(spec)
+        new = name not in self._counted
+        self._counted.add(name)
+        return new
 
     def __enter__(self) -> Self:
         return self
@@ -173,5 +193,5 @@ def time_left(seconds: float | None) -> str:
     return f"{seconds:.0f} s left" if seconds < 120 else f"{seconds / 60:.0f} min left"
 
 
-def _name(spec: TrialSpec) -> tuple[str, int, int | None]:
+def _name(spec: TrialSpec) -> _Name:
     return (spec.label, spec.seed, spec.budget)

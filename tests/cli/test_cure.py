@@ -6,31 +6,26 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from tests.cli.cure_driver import GROWING, OPTIONS, again, interrupted, started, table_of
 
 from gradreach.cli import main
 
 SCRIPTS = Path(__file__).parents[1] / "cure_scripts"
 
-# A ReLU whose recurrence grows: the untreated training ends in NaN, a clipped one learns.
-GROWING = """
-import torch
-from torch import nn
+# Counts its runs; the third one waits to be interrupted, if it is asked to.
+HOLDING = """
+import time
+from pathlib import Path
 
-rnn, head = nn.RNN(1, 16, nonlinearity="relu", batch_first=True), nn.Linear(16, 1)
-with torch.no_grad():
-    nn.init.eye_(rnn.weight_hh_l0).mul_(1.25)
-optimizer = torch.optim.SGD([*rnn.parameters(), *head.parameters()], lr=0.02)
-for step in range(60):
-    x = torch.randn(16, 20, 1)
-    loss = nn.functional.mse_loss(head(rnn(x)[0][:, -1]), x[:, -1])
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-print(f"last loss {loss.item():.9f}")
+with open("runs", "a") as runs:
+    runs.write("run\\n")
+if Path("hold").exists() and len(Path("runs").read_text().split()) == 3:
+    time.sleep(600)
 """
 
 
@@ -44,9 +39,8 @@ def cured(tmp_path_factory):
         patch.chdir(folder)
         ended = CliRunner().invoke(
             main,
-            ["cure", "--study", str(study), "--seeds", "2", "--json", "--treatments",
-             "clipping(norm=1.0)", "growing.py"],
-        )  # fmt: skip
+            ["cure", "--study", str(study), "--json", *OPTIONS],
+        )
     return folder, ended, json.loads(ended.stdout)
 
 
@@ -99,9 +93,8 @@ def test_same_command_again_runs_nothing_and_says_the_same(cured, monkeypatch):
 
     again = CliRunner().invoke(
         main,
-        ["cure", "--study", str(folder / "study"), "--seeds", "2", "--json", "--treatments",
-         "clipping(norm=1.0)", "growing.py"],
-    )  # fmt: skip
+        ["cure", "--study", str(folder / "study"), "--json", *OPTIONS],
+    )
 
     assert json.loads(again.stdout) == plain
     after = {path: path.stat().st_mtime_ns for path in (folder / "study").glob("trials/*/*.json")}
@@ -135,3 +128,53 @@ def test_usage_errors_are_one_sentence(cured, monkeypatch, tmp_path, arguments, 
 
     assert ended.exit_code == 2
     assert said in " ".join(ended.stderr.split())
+
+
+def test_progress_counts_the_diagnosis_once(cured):
+    _, ended, _plain = cured
+
+    counted = [line[:4].strip() for line in ended.stderr.splitlines() if "%" in line[:4]]
+
+    assert counted == ["?%", "50%", "75%", "100%"]
+
+
+def test_command_printed_at_ctrl_c_goes_on_to_the_table_of_an_undisturbed_study(cured, tmp_path):
+    (tmp_path / "growing.py").write_text(HOLDING + GROWING)
+    (tmp_path / "hold").touch()
+    runs = tmp_path / "runs"
+    driver = started(tmp_path, sys.executable, "-m", "gradreach", "cure", *OPTIONS)
+    while not (runs.exists() and len(runs.read_text().split()) == 3):
+        assert driver.poll() is None
+        time.sleep(0.02)
+
+    told = interrupted(driver)
+    (study,) = (tmp_path / "gradreach-runs").iterdir()
+    kept = len(list(study.glob("trials/*/result.json")))
+    (tmp_path / "hold").unlink()
+    code = again(tmp_path, told)
+
+    assert (kept, code) == (2, 1)
+    assert table_of(study) == table_of(cured[0] / "study")
+    assert len(runs.read_text().split()) == 5  # four trials, one of them begun twice
+    assert list((tmp_path / "gradreach-runs").iterdir()) == [study]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [0.1, 0.8, 2.0, 3.5, 5.0, 6.5])
+def test_ctrl_c_at_any_moment_leaves_what_can_be_taken_up(cured, tmp_path, after):
+    (tmp_path / "growing.py").write_text(HOLDING + GROWING)
+    driver = started(
+        tmp_path, sys.executable, "-c", "import gradreach.cli; print(flush=True); "
+        "gradreach.cli.main()", "cure", *OPTIONS,
+    )  # fmt: skip
+    assert driver.stdout is not None
+    driver.stdout.readline()  # before this, Python itself answers
+    time.sleep(after)
+
+    if driver.poll() is None:
+        assert again(tmp_path, interrupted(driver)) == 1
+
+    (study,) = (tmp_path / "gradreach-runs").iterdir()
+    assert table_of(study) == table_of(cured[0] / "study")
+    assert len(list(study.glob("trials/*/result.json"))) == 4
+    assert len((tmp_path / "runs").read_text().split()) <= 5

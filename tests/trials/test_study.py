@@ -72,6 +72,7 @@ def test_key_changes_with_every_file_that_decides_the_result(script, name):
         {"seed": 1},
         {"budget": 10},
         {"threads": 2},
+        {"needs_lag": 40},
         {"label": "a", "treatment": {"treatment": "gating"}},
         {"metric": Metric(kind="log", pattern="accuracy", direction="maximize")},
     ],
@@ -201,6 +202,7 @@ def test_what_a_study_holds_is_plain_data_and_never_imported(script, tmp_path):
     [
         ({"seed": -1}, "argument 'seed' must be in 0"),
         ({"budget": 0}, "argument 'budget' must be > 0 optimizer steps; got 0"),
+        ({"needs_lag": 0}, "argument 'needs_lag' must be > 0 time steps; got 0"),
         ({"label": "gating"}, "the label 'control' is that of no treatment"),
     ],
 )

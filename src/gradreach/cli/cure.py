@@ -46,6 +46,10 @@ PATCH, PAGE, RESULT = "cure.patch", "report.html", "cure.json"
 @click.option("--budget", type=click.IntRange(2), metavar="STEPS",
               help="Optimizer steps of a full run; without it, as many as the script "
               "makes.")  # fmt: skip
+@click.option("--needs-lag", type=click.IntRange(1), metavar="N",
+              help="How many steps back the task must look, if you know: a gradient that reaches "
+              "that far needs no treatment, and windows and initialisations are chosen "
+              "by it.")  # fmt: skip
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, metavar="N",
               help="Threads of each run: results depend on them.")  # fmt: skip
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
@@ -69,6 +73,7 @@ def cure(
     minimize: bool,
     target: float | None,
     budget: int | None,
+    needs_lag: int | None,
     threads: int,
     timeout: float | None,
     treatments: str | None,
@@ -85,36 +90,49 @@ def cure(
     untreated script; what is printed is what cures it, by how much, how sure and at what cost,
     and the lines to change. A healthy script is run once and left alone.
     """
+    place = folder
+    try:  # from the first import on: a second or two in which Ctrl-C is as likely as later
+        from gradreach.trials.choose import MOST, ChoiceError
+        from gradreach.trials.conduct import Plan
+        from gradreach.trials.study import StudyError
+
+        base = _base(
+            script, arguments, budget=budget, threads=threads, timeout=timeout,
+            metric=(pattern, minimize), needs_lag=needs_lag,
+        )  # fmt: skip
+        plan = Plan(seeds=tuple(range(seeds)), finalists=finalists, criterion=target)
+        place = folder or _folder(script, base)
+        try:
+            found = _cured(base, plan, place, jobs, ray, _listed(treatments), most or MOST)
+        except (ChoiceError, StudyError) as error:
+            raise click.UsageError(str(error)) from error
+        return _told(found, place, script, arguments, as_json)
+    except KeyboardInterrupt:
+        named = [] if place is None else ["--study", str(place)]
+        command = shlex.join(["gradreach", "cure", *named, *_again(sys.argv)])
+        click.echo(f"Interrupted; what has finished is kept. To go on:\n  {command}", err=True)
+        return INTERRUPTED
+
+
+def _base(
+    script: str,
+    arguments: tuple[str, ...],
+    *,
+    metric: tuple[str | None, bool],
+    **options: Any,
+) -> TrialSpec:
+    """Return the untreated trial."""
     from gradreach.script.runner import ScriptError, check_script
-    from gradreach.trials.choose import MOST, ChoiceError
-    from gradreach.trials.conduct import Plan
     from gradreach.trials.metric import MetricError
     from gradreach.trials.spec import TrialSpec
-    from gradreach.trials.study import StudyError
     from gradreach.trials.target import ScriptTarget
 
     try:
         check_script(script)
-        base = TrialSpec(
-            target=ScriptTarget(path=script, args=arguments, cwd=str(Path.cwd())),
-            budget=budget,
-            threads=threads,
-            metric=_metric(pattern, minimize),
-            timeout=timeout,
-        )
+        target = ScriptTarget(path=script, args=arguments, cwd=str(Path.cwd()))
+        return TrialSpec(target=target, metric=_metric(*metric), **options)
     except (ScriptError, MetricError) as error:
         raise click.UsageError(str(error)) from error
-    plan = Plan(seeds=tuple(range(seeds)), finalists=finalists, criterion=target)
-    place = folder or _folder(script, base, plan)
-    try:
-        found = _cured(base, plan, place, jobs, ray, _listed(treatments), most or MOST)
-    except (ChoiceError, StudyError) as error:
-        raise click.UsageError(str(error)) from error
-    except KeyboardInterrupt:
-        command = shlex.join(["gradreach", "cure", "--study", str(place), *_again(sys.argv)])
-        click.echo(f"Interrupted; what has finished is kept. To go on:\n  {command}", err=True)
-        return INTERRUPTED
-    return _told(found, place, script, arguments, as_json)
 
 
 def _metric(pattern: str | None, minimize: bool) -> Metric:
@@ -130,7 +148,7 @@ def _metric(pattern: str | None, minimize: bool) -> Metric:
     return Metric(kind="regex", pattern=pattern, direction=direction)
 
 
-def _folder(script: str, base: TrialSpec, plan: Plan) -> Path:
+def _folder(script: str, base: TrialSpec) -> Path:
     """Return the folder of this very study: the same command finds it again."""
     from gradreach.trials.key import key_of
 

@@ -71,6 +71,7 @@ class Cure:
             "findings": [finding.to_dict() for finding in self.findings],
             "metric": self.diagnosis.meta.get("measured"),
             "held_out": self.diagnosis.held_out,
+            "needs_lag": (self.diagnosis.meta.get("facts") or {}).get("needs_lag"),
             "control": None if comparison is None else comparison.control.to_dict(),
             "standings": []
             if comparison is None
@@ -177,8 +178,7 @@ def _run_one(spec: TrialSpec, pool: Pool, study: Study, progress: Progress) -> T
         else:
             progress.end(spec, trial, 1.0)
 
-    progress.expect(1.0)
-    if study.result_of(spec) is None:
+    if study.result_of(spec) is None:  # how much there is to do is known only afterwards
         pool.run([spec], study, told, progress.tick)
     found = study.result_of(spec)
     assert found is not None, "a pool returns when every trial has its result"
@@ -245,6 +245,9 @@ def _notes(diagnosis: Trial) -> list[str]:
         if not meta["measured"].startswith("the loss"):
             held = "you named it, and that it tells what counts is taken from you"
         told.append(f"Metric: {meta['measured']} ({held}).")
+    lag = (meta.get("facts") or {}).get("needs_lag")
+    if lag is not None:
+        told.append(f"Lag: you said that the task must look {lag:,} steps back (--needs-lag).")
     if meta.get("seeding"):
         told.append(f"Seeds: {meta['seeding']}.")
     if meta.get("trouble"):

@@ -53,4 +53,5 @@ def _script_trial(spec: TrialSpec, target: ScriptTarget) -> Trial:
         metric=spec.metric.kind,
         pattern=spec.metric.pattern,
         maximize=spec.metric.direction == "maximize",
+        needs_lag=spec.needs_lag,
     )

@@ -35,6 +35,8 @@ class TrialSpec:
         metric: The number that is looked for.
         timeout: Seconds after which it is ended with its children; ``None`` for no limit.
         memory: Bytes it may take beyond what a fresh process has; ``None`` for no limit.
+        needs_lag: Time steps that a script's task must look back, if the user knows: what is
+            found wrong, and what is worth trying, depend on it.
 
     Raises:
         SpecError: A number is out of its range, or label and treatment do not agree.
@@ -55,6 +57,7 @@ class TrialSpec:
     metric: Metric = field(default_factory=Metric)
     timeout: float | None = None
     memory: int | None = None
+    needs_lag: int | None = None
 
     def __post_init__(self) -> None:
         if (self.label == CONTROL) != (self.treatment is None):
@@ -70,6 +73,7 @@ class TrialSpec:
         _check("threads", self.threads, "threads")
         _check("timeout", self.timeout, "seconds")
         _check("memory", self.memory, "bytes")
+        _check("needs_lag", self.needs_lag, "time steps")
 
     def with_budget(self, budget: int | None) -> Self:
         """Return the same trial with another number of optimizer steps."""

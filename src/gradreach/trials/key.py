@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gradreach import __version__
+from gradreach.trials.own_code import code_digest
 from gradreach.trials.sources import digest_of, named_files, own_modules
 from gradreach.trials.spec import TrialSpec
 from gradreach.trials.target import FunctionTarget, Target
@@ -45,13 +46,22 @@ def key_of(spec: TrialSpec, identity: Mapping[str, Any] | None = None) -> str:
 
 
 def identity_of(spec: TrialSpec) -> dict[str, Any]:
-    """Return what all trials of a study share: target, contents of its files, metric, versions."""
+    """Return what all trials of a study share.
+
+    Target, contents of its files, metric, threads, how far the task looks back, versions.
+    """
     return {
         "target": spec.target.to_dict(),
         "files": _contents(spec.target),
         "metric": spec.metric.to_dict(),
         "threads": spec.threads,
-        "versions": {"gradreach": __version__, "torch": _torch_version()},
+        "needs_lag": spec.needs_lag,
+        "versions": {
+            "gradreach": __version__,
+            "its code": code_digest(),
+            "torch": _torch_version(),
+        },
+        "native core": code_digest("native"),
     }
 
 

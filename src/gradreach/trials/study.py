@@ -161,12 +161,12 @@ def _refuse_other(path: Path, wanted: dict[str, Any]) -> None:
     differing = [name for name, value in wanted["of"].items() if there.get(name) != value]
     if not differing:
         return
-    changed = "files" in differing and "target" not in differing
-    what = (
-        "the script, or a file that it uses, has changed since"
-        if changed
-        else f"it differs in {', '.join(differing)}"
-    )
+    if "target" not in differing and "files" in differing:
+        what = "the script, or a file that it uses, has changed since"
+    elif set(differing) <= {"versions", "native core"}:
+        what = "it was made by another gradreach, or another torch"
+    else:
+        what = f"it differs in {', '.join(differing)}"
     raise StudyError(
         f"the folder '{path}' holds a study of something else ({what}): name another folder"
     )

@@ -9,16 +9,24 @@ namespace gradreach {
 namespace GRADREACH_ISA {
 
 /// Weights as the backward wants them. One copy serves all threads.
+///
+/// An RNN's matrices are right operands as they stand: a row for each unit. The gates of the other
+/// cells are kept in another order than torch's, and columns of less than a vector are packed too.
 template <class T>
 struct BackwardWeights {
-  T *state, *input;  // input: null where no gradient of the input is asked for
+  T *state, *input;  // null: read in place, or no gradient of the input is asked for
   const T *scale, *activation_bias;
   const T* carry[kMostSkips];
 
   BackwardWeights(const Layer& a, const Gradients& d, const Shape<T>& s, Arena& arena, bool dry) {
     const int64_t depth = s.units * s.gates.count * Shape<T>::L;
-    state = arena.take<T>(depth * s.units * Shape<T>::L);
-    input = d.input.data ? arena.take<T>(depth * round_up(s.inputs, Shape<T>::L)) : nullptr;
+    const auto packed = [&](int64_t columns) {
+      return a.cell != Cell::kRnn || columns < Shape<T>::L;
+    };
+    state = packed(s.hidden) ? arena.take<T>(depth * s.units * Shape<T>::L) : nullptr;
+    input = d.input.data && packed(s.inputs)
+                ? arena.take<T>(depth * round_up(s.inputs, Shape<T>::L))
+                : nullptr;
     scale = padded(s, a.scale, 0, T(0), arena, dry);
     activation_bias = padded(s, a.activation_bias, 0, T(0), arena, dry);
     for (int64_t j = 0; j < a.skip_count; ++j) carry[j] = padded(s, a.carries, j, T(0), arena, dry);
@@ -43,7 +51,7 @@ class Backward {
   using V = Vec<T>;
 
   Backward(const Layer& a, const Gradients& d, const Shape<T>& s, const BackwardWeights<T>& w,
-           const Tiling& tiling, const Block& block, int team, const Member& member)
+           const Tiling& tiling, const Block& block, int team, int team_count, const Member& member)
       : a_(a),
         d_(d),
         s_(s),
@@ -59,7 +67,7 @@ class Backward {
     for (int64_t j = 0; j < a.skip_count; ++j)
       ring_ = a.skips[j] + 1 > ring_ ? a.skips[j] + 1 : ring_;
     if (a.skip_count == 0) ring_ = 0;
-    const int64_t n = block_.size() > 0 ? chunk_rows() / block_.size() : 1;
+    const int64_t n = block_.size() > 0 ? chunk_rows(team_count) / block_.size() : 1;
     chunk_ = n < 1 ? 1 : n < s.steps ? n : s.steps;
   }
 
@@ -68,19 +76,18 @@ class Backward {
   void take_shared(Arena& arena) {
     const int64_t rows = chunk_ * block_.size(), units = s_.units;
     const int64_t gates = s_.gates.count * s_.hidden;
-    for (T*& buffer : deltas_) buffer = arena.take<T>(rows * stride_);
+    later_ = arena.take<T>(block_.size() * stride_);
+    deltas_ = arena.take<T>(rows * stride_);
     flow_ = arena.take<T>(block_.size() * width_);
     pass_ = a_.cell == Cell::kRnn ? nullptr : arena.take<T>(block_.size() * width_);
-    start_ = arena.take<T>(block_.size() * width_);
+    start_ = d_.hidden0 || d_.cell0 ? arena.take<T>(block_.size() * width_) : nullptr;
     history_ = arena.take<T>(ring_ * block_.size() * width_);
     zeros_ = arena.take<T>(stride_);
-    hidden_panels_ = d_.weight_hh ? arena.take<T>(rows * width_) : nullptr;
     const bool wide = d_.weight_ih && !few_inputs_;
-    input_panels_ = wide ? arena.take<T>(rows * round_up(s_.inputs, L)) : nullptr;
     narrow_ = few_inputs_ ? arena.take<T>(rows * (s_.inputs + 1)) : nullptr;
     norms_ = d_.state_norms ? arena.take<double>(rows * tiling_.members * kSquares) : nullptr;
-    most_ = d_.slope_max ? arena.take<T>(width_) : nullptr;
-    few_ = d_.slope_low ? arena.take<T>(width_) : nullptr;
+    most_ = d_.slope_max ? arena.take<Int>(width_) : nullptr;
+    few_ = d_.slope_low ? arena.take<Int>(width_) : nullptr;
     // The first team adds into the caller's own arrays.
     sums.weight_hh = !d_.weight_hh ? nullptr
                      : team_ == 0  ? static_cast<T*>(d_.weight_hh)
@@ -97,7 +104,8 @@ class Backward {
     sums.gates = d_.gate_sums ? arena.take<double>(units * L * s_.gates.group) : nullptr;
   }
   void take_own(Arena& arena) {
-    const int64_t rows = chunk_ * block_.size();
+    const int64_t rows = chunk_ * block_.size(), depth = rows < kPanelRows ? rows : kPanelRows;
+    panel_ = d_.weight_hh || sums.weight_ih ? arena.take<T>(depth * panel_vectors() * L) : nullptr;
     left_ = arena.take<const T*>(rows);
     out_ = arena.take<T*>(rows);
     skipped_ = arena.take<const T*>(block_.size() * a_.skip_count);
@@ -112,11 +120,10 @@ class Backward {
     int64_t last = s_.steps;
     while (last > 0) {
       const int64_t first = last > chunk_ ? last - chunk_ : 0;
-      buffer_ ^= 1;
       int64_t row = 0;
       for (int64_t p = last - 1; p >= first; --p) {
         const int64_t t = time_.at(p), alive = block_.alive(time_.rows(t));
-        T* const delta = deltas_[buffer_] + row * stride_;
+        T* const delta = deltas_ + row * stride_;
         if (alive > 0) step(p, t, alive, delta, row);
         member_.sync();
         if (alive > 0) leave(p, alive, delta);
@@ -126,19 +133,32 @@ class Backward {
       if (row > 0) accumulate(first, last, row);
       last = first;
     }
+    if (member_.rank == 0) finish_observed();
     finish_start();
   }
 
  private:
-  static constexpr int64_t kChunkRows = 128, kMostChunkRows = 256;
+  using Int = typename Simd<T>::Int;
+  using M = Mask<T>;
+  static constexpr int64_t kPanelRows = 128;  // of a panel that stays in the first cache
 
   /// Each chunk reads and writes the gradient of the weights once: the larger, the fewer chunks.
-  int64_t chunk_rows() const {
-    constexpr int64_t kOwnCache = 512 * 1024;
+  /// But its rows are to be little beside the results, together with the other teams' copies of
+  /// the weights' gradients: a thirteenth, for a peak below 1.1 times the results. Where the
+  /// forward's packed weights were more than that, their block is there and may be used.
+  int64_t chunk_rows(int teams) const {
+    constexpr int64_t kRows = 128, kMostRows = 256, kLeastRows = 48, kOwnCache = 512 * 1024;
     const int64_t weights = s_.gates.count * s_.hidden * (s_.hidden + s_.inputs);
     const int64_t times = weights * static_cast<int64_t>(sizeof(T)) / tiling_.members / kOwnCache;
-    const int64_t rows = kChunkRows * (times + 1);
-    return rows < kMostChunkRows ? rows : kMostChunkRows;
+    int64_t rows = kRows * (times + 1);
+    if (rows > kMostRows) rows = kMostRows;
+    const int64_t all = s_.steps * s_.batch;  // more than there are, where rows are packed
+    const int64_t little = (all * (s_.inputs + s_.hidden) + weights) / 13;
+    const int64_t spare = (little > weights ? little : weights) - (teams - 1) * weights;
+    const int64_t panels = tiling_.members * kPanelRows * panel_vectors() * L;
+    const int64_t fit = (spare / teams - panels) / stride_ - block_.size();
+    if (fit < rows) rows = fit;
+    return rows > kLeastRows ? rows : kLeastRows;
   }
 
   const Layer& a_;
@@ -152,20 +172,25 @@ class Backward {
   const Time time_;
   const bool few_inputs_;
   int64_t stride_, width_, ring_ = 0, chunk_;
-  int buffer_ = 0;
   bool added_ = false;       // whether the sums of the weights have begun
-  T* deltas_[2] = {};        // (rows of a chunk, stride): gradients of the gates, of two chunks
+  T* deltas_ = nullptr;      // (rows of a chunk, stride): gradients of the gates
+  T* later_ = nullptr;       // (rows of a step, stride): those of the first step of the last chunk
   const T* next_ = nullptr;  // those of the step after
   T *flow_ = nullptr, *pass_ = nullptr, *start_ = nullptr, *history_ = nullptr, *zeros_ = nullptr;
-  T *hidden_panels_ = nullptr, *input_panels_ = nullptr, *narrow_ = nullptr;
+  T *narrow_ = nullptr, *panel_ = nullptr;
   double* norms_ = nullptr;  // sums of squares of the rows of a chunk, kSquares side by side
-  T *most_ = nullptr, *few_ = nullptr;  // slope_max, slope_low of a chunk
+  Int *most_ = nullptr, *few_ = nullptr;  // bits of slope_max; slope_low so far
+  int64_t counted_ = 0;                   // rows that are counted in few_
   const T** left_ = nullptr;
   T** out_ = nullptr;
   const T** skipped_ = nullptr;
   // Rows of the step under way: dL/dy from outside, what the forward kept, h or c of before.
   const T **upstream_ = nullptr, **kept_ = nullptr, **before_ = nullptr;
 
+  int64_t panel_vectors() const {
+    const int64_t inputs = (s_.inputs + L - 1) / L, most = inputs > s_.units ? inputs : s_.units;
+    return most < kWideTile ? most : kWideTile;
+  }
   int64_t inputs_summed() const { return few_inputs_ && d_.weight_ih ? s_.inputs : 0; }
   /// Over the gates of one side; without gaps between them one long segment is faster.
   Walk gate_walk() const {
@@ -179,6 +204,7 @@ class Backward {
 
   void clear() {
     if (member_.rank != 0) return;
+    zero(flow_, block_.size() * width_);  // beyond the last unit it stays so
     zero(pass_, block_.size() * width_);
     zero(start_, block_.size() * width_);
     zero(history_, ring_ * block_.size() * width_);
@@ -189,7 +215,6 @@ class Backward {
     zero(sums.activation_bias, width_);
     zero(most_, width_);
     zero(few_, width_);
-    zero(sums.slope_max, width_);
     zero(sums.slope_low, width_);
     zero(sums.gates, s_.kept_gates);
   }
@@ -211,11 +236,7 @@ class Backward {
     find_rows(t, alive);
     fetch_ahead(p, alive);
     tiling_.each(member_, [&](int64_t unit, int units) {
-      if (fed > 0) {
-        const int64_t depth = s_.units * s_.gates.count * L;
-        product(units, fed, left_, gate_walk(), w_.state + unit * L * depth, out_, unit * L, L,
-                Into::kStore);
-      }
+      if (fed > 0) times_state(unit, units, fed, left_, out_, Into::kStore);
       for (int64_t r = fed; r < alive; ++r)
         for (int64_t u = unit; u < unit + units; ++u) store(flow_ + r * width_ + u * L, V{});
       switch (a_.cell) {
@@ -232,6 +253,18 @@ class Backward {
       }
     });
   }
+
+  /// Gradients of the gates times W_hh, in the columns of `units` vectors of units.
+  void times_state(int64_t unit, int units, int64_t rows, const T* const* left, T* const* out,
+                   Into into) {
+    if (w_.state)
+      return product(units, rows, left, gate_walk(),
+                     w_.state + unit * L * s_.units * s_.gates.count * L, out, unit * L, L, into);
+    const T* const columns = static_cast<const T*>(a_.weight_hh) + unit * L;
+    product(units, rows, left, Walk{1, s_.hidden, 0}, Right<T>{columns, s_.hidden, true}, out,
+            unit * L, s_.lanes(unit + units - 1), into);
+  }
+
   void find_rows(int64_t t, int64_t alive) {
     const int64_t then = time_.earlier(t, 1), earlier = time_.rows(then);
     const T* const reserve = s_.kept ? static_cast<const T*>(a_.reserve) : nullptr;
@@ -275,21 +308,27 @@ class Backward {
     return norms_ + (row * tiling_.members + member) * kSquares;
   }
 
+  /// Where the parts of dL/dh_t of one row are; found once a row, since the compiler has to take
+  /// every store for one that may change what `this` points to.
+  struct Row {
+    const T *flow, *pass, *upstream, *end;  // all but flow may be null
+  };
+  GRADREACH_INLINE Row row_of(int64_t r, bool ends) const {
+    const T* const end = ends ? static_cast<const T*>(d_.hidden_n) : nullptr;
+    return {flow_ + r * width_, a_.cell == Cell::kGru ? pass_ + r * width_ : nullptr, upstream_[r],
+            end ? end + (block_.first + r) * s_.hidden : nullptr};
+  }
   /// dL/dh_t of one vector of units: flow, output, the end, what skips bring.
-  GRADREACH_INLINE V arriving(int64_t p, int64_t r, int64_t u, bool ends, int64_t row) {
-    const int lanes = s_.lanes(u);
-    V delta = load(flow_ + r * width_ + u * L);
-    if (a_.cell == Cell::kGru) delta += load(pass_ + r * width_ + u * L);
-    if (upstream_[r]) delta += load_some(upstream_[r] + u * L, lanes);
-    if (ends && d_.hidden_n)
-      delta += load_some(
-          static_cast<const T*>(d_.hidden_n) + (block_.first + r) * s_.hidden + u * L, lanes);
+  GRADREACH_INLINE V arriving(const Row& row, int64_t p, int64_t r, int64_t u, int lanes) const {
+    V delta = load(row.flow + u * L);
+    if (row.pass) delta += load(row.pass + u * L);
+    if (row.upstream) delta += load_some(row.upstream + u * L, lanes);
+    if (row.end) delta += load_some(row.end + u * L, lanes);
     for (int64_t j = 0; j < a_.skip_count; ++j) {
       const int64_t later = p + a_.skips[j];
       if (later < s_.steps && block_.first + r < time_.rows(time_.at(later)))
         delta += load(w_.carry[j] + u * L) * load(past(later, r) + u * L);
     }
-    if (norms_) add_squares<T>(squares_of(row + r, member_.rank), delta);
     return delta;
   }
   T* past(int64_t p, int64_t r) const {
@@ -308,7 +347,7 @@ class Backward {
         T* const sum = sums.carries + j * width_ + u * L;
         store(sum, load(sum) + delta * load_some(from + u * L, lanes));
       }
-      if (from != start_of<T>(a_, block_.first + r)) continue;
+      if (!start_ || from != start_of<T>(a_, block_.first + r)) continue;
       T* const start = start_ + r * width_ + u * L;
       store(start, load(start) + load(w_.carry[j] + u * L) * delta);
     }
@@ -318,114 +357,178 @@ class Backward {
   void rnn(const Phi& phi, int64_t p, int64_t alive, int64_t fed, T* delta, int64_t row,
            int64_t unit, int units) {
     const bool whole = s_.kept != 0;  // vectors of the reserve are padded
+    const T* const scale = w_.scale;
+    T *const scale_sum = sums.scale, *const bias_sum = sums.activation_bias;
+    const bool told = norms_ != nullptr;
     for (int64_t r = 0; r < alive; ++r) {
       const T* const kept = kept_[r];
+      T* const out = delta + r * stride_;
+      const Row parts = row_of(r, r >= fed);
+      Squares<T> squares;
       for (int64_t u = unit; u < unit + units; ++u) {
-        V d = arriving(p, r, u, r >= fed, row);
+        const int lanes = s_.lanes(u);
+        V d = arriving(parts, p, r, u, lanes);
+        if (told) squares.add(d);
         pass_skips(d, p, r, u);
-        const V value = load_some(kept + u * L, whole ? L : s_.lanes(u));
-        if (w_.scale) {
-          if (sums.scale) add(sums.scale + u * L, d * phi.output(value));
-          d *= load(w_.scale + u * L);
+        const V value = load_some(kept + u * L, whole ? L : lanes);
+        if (scale) {
+          if (scale_sum) add(scale_sum + u * L, d * phi.output(value));
+          d *= load(scale + u * L);
         }
-        const V slope = phi.slope(value);
-        if (sums.slope_max) observe(slope, u);
-        const V out = d * slope;
-        if (sums.activation_bias)  // modReLU: sign(a) where the unit is on
-          add(sums.activation_bias + u * L, value > T(0) ? out : -out);
-        store(delta + r * stride_ + u * L, out);
+        d *= phi.slope(value);
+        if (bias_sum)  // modReLU: sign(a) where the unit is on
+          add(bias_sum + u * L, value > T(0) ? d : -d);
+        store(out + u * L, d);
       }
+      if (told) squares.add_to(squares_of(row + r, member_.rank));
     }
+    if (most_)
+      observe(alive, unit, units, [&](int64_t r, int64_t u) {
+        return phi.slope(load_some(kept_[r] + u * L, whole ? L : s_.lanes(u)));
+      });
   }
 
   void gru(int64_t p, int64_t alive, int64_t fed, T* delta, int64_t row, int64_t unit, int units) {
+    const bool told = norms_ != nullptr;
     for (int64_t r = 0; r < alive; ++r) {
-      const T* const kept = kept_[r];
+      const T *const kept = kept_[r], *const before = before_[r];
+      T *const pass = pass_ + r * width_, *const row_out = delta + r * stride_;
+      const Row parts = row_of(r, r >= fed);
+      Squares<T> squares;
       for (int64_t u = unit; u < unit + units; ++u) {
-        const V d = arriving(p, r, u, r >= fed, row);
+        const int lanes = s_.lanes(u);
+        const V d = arriving(parts, p, r, u, lanes);
+        if (told) squares.add(d);
         pass_skips(d, p, r, u);
         const T* const g = kept + u * 4 * L;
         const V n = load(g), reset = load(g + L), keep = load(g + 2 * L), q = load(g + 3 * L);
-        const V h = load_some(before_[r] + u * L, s_.lanes(u));
+        const V h = load_some(before + u * L, lanes);
         const V dn = d * (T(1) - keep) * (T(1) - n * n);
-        T* const out = delta + r * stride_ + u * 4 * L;
+        T* const out = row_out + u * 4 * L;
         store(out, dn);
         store(out + L, dn * q * reset * (T(1) - reset));
         store(out + 2 * L, d * (h - n) * keep * (T(1) - keep));
         store(out + 3 * L, dn * reset);
-        store(pass_ + r * width_ + u * L, d * keep);
-        if (sums.slope_max) observe(T(1) - n * n, u);
-        if (sums.gates) observe_gates(g, u);
+        store(pass + u * L, d * keep);
       }
+      if (told) squares.add_to(squares_of(row + r, member_.rank));
     }
+    if (most_) observe_candidates(alive, unit, units, 0);
+    if (sums.gates) observe_gates(alive, unit, units);
   }
 
   void lstm(int64_t p, int64_t t, int64_t alive, int64_t fed, T* delta, int64_t row, int64_t unit,
             int units) {
+    const bool told = norms_ != nullptr;
     for (int64_t r = 0; r < alive; ++r) {
       const int64_t b = block_.first + r;
-      const T* const kept = kept_[r];
+      const T *const kept = kept_[r], *const before_row = before_[r];
       const bool first = b >= time_.rows(time_.earlier(t, 1));
+      const T* const end =
+          r >= fed && d_.cell_n ? static_cast<const T*>(d_.cell_n) + b * s_.hidden : nullptr;
+      T *const pass = pass_ + r * width_, *const row_out = delta + r * stride_;
+      const T* const cells = kept + s_.kept_gates;
+      const Row parts = row_of(r, r >= fed);
+      Squares<T> squares;
       for (int64_t u = unit; u < unit + units; ++u) {
         const int lanes = s_.lanes(u);
-        V d = arriving(p, r, u, r >= fed, row);
+        V d = arriving(parts, p, r, u, lanes);
+        if (told) squares.add(d);
         pass_skips(d, p, r, u);
-        T* const cell_flow = pass_ + r * width_ + u * L;
+        T* const cell_flow = pass + u * L;
         V dc = load(cell_flow);
-        if (r >= fed && d_.cell_n)
-          dc += load_some(static_cast<const T*>(d_.cell_n) + b * s_.hidden + u * L, lanes);
+        if (end) dc += load_some(end + u * L, lanes);
         const T* const g = kept + u * 4 * L;
         const V in = load(g), forget = load(g + L), candidate = load(g + 2 * L);
-        const V out = load(g + 3 * L), squashed = vtanh(load(kept + s_.kept_gates + u * L));
-        const V before = load_some(before_[r] + u * L, first ? lanes : L);
+        const V out = load(g + 3 * L), squashed = vtanh(load(cells + u * L));
+        const V before = load_some(before_row + u * L, first ? lanes : L);
         dc += d * out * (T(1) - squashed * squashed);
-        T* const place = delta + r * stride_ + u * 4 * L;
+        T* const place = row_out + u * 4 * L;
         store(place, dc * candidate * in * (T(1) - in));
         store(place + L, dc * before * forget * (T(1) - forget));
         store(place + 2 * L, dc * in * (T(1) - candidate * candidate));
         store(place + 3 * L, d * squashed * out * (T(1) - out));
         store(cell_flow, dc * forget);
-        if (sums.slope_max) observe(T(1) - candidate * candidate, u);
-        if (sums.gates) observe_gates(g, u);
       }
+      if (told) squares.add_to(squares_of(row + r, member_.rank));
     }
+    if (most_) observe_candidates(alive, unit, units, 2);
+    if (sums.gates) observe_gates(alive, unit, units);
   }
 
   static GRADREACH_INLINE void add(T* place, V value) { store(place, load(place) + value); }
-  GRADREACH_INLINE void observe(V slope, int64_t u) {
-    const V size = vabs<T>(slope), most = load(most_ + u * L);
-    store(most_ + u * L, (size <= most) | (most != most) ? most : size);  // a NaN stays
-    if (few_) add(few_ + u * L, size < T(0.05) ? splat(T(1)) : V{});
-  }
-  /// Adds what a chunk has observed to the sums, which count further than a float32 can.
-  void keep_observed() {
-    for (int64_t i = 0; i < width_; ++i) {
-      const double most = static_cast<double>(most_[i]);
-      double& all = sums.slope_max[i];
-      if (!(most <= all) && all == all) all = most;
-      if (few_) sums.slope_low[i] += static_cast<double>(few_[i]);
+
+  // What is observed of a step is read once more when its gradients stand: unit by unit, so that
+  // counts and sums over the rows stay in registers.
+
+  /// Largest |slope(row, unit)| of the step's rows, and how many are below 0.05.
+  template <class F>
+  GRADREACH_INLINE void observe(int64_t alive, int64_t unit, int units, F&& slope) {
+    for (int64_t u = unit; u < unit + units; ++u) {
+      Int *const most_place = most_ + u * L, *const few_place = few_ ? few_ + u * L : nullptr;
+      M most, few = {};
+      std::memcpy(&most, most_place, sizeof most);
+      for (int64_t r = 0; r < alive; ++r) {
+        const V size = vabs<T>(slope(r, u));
+        most = larger_bits<T>(most, (M)size);
+        few -= (M)(size < T(0.05));  // a lane is -1 where it is true
+      }
+      std::memcpy(most_place, &most, sizeof most);
+      if (!few_place) continue;
+      M before;
+      std::memcpy(&before, few_place, sizeof before);
+      before += few;
+      std::memcpy(few_place, &before, sizeof before);
     }
-    zero(most_, width_);
-    zero(few_, width_);
   }
-  void observe_gates(const T* gates, int64_t u) {
-    for (int i = 0; i < s_.gates.group * L; ++i)
-      sums.gates[u * s_.gates.group * L + i] += static_cast<double>(gates[i]);
+  void observe_candidates(int64_t alive, int64_t unit, int units, int vector) {
+    observe(alive, unit, units, [&](int64_t r, int64_t u) {
+      const V candidate = load(kept_[r] + (u * 4 + vector) * L);
+      return T(1) - candidate * candidate;
+    });
+  }
+  /// Adds the gates of the step's rows to their sums. Up to kTogether rows are added in T before
+  /// they meet the float64 sums: gates lie in [-1, 1], so that in float32 a sum of 32 is wrong by
+  /// 31 · 2^-24 of the sum of magnitudes at most, 2e-6, and what is asked is a mean.
+  void observe_gates(int64_t alive, int64_t unit, int units) {
+    constexpr int64_t kTogether = 32;
+    const int group = s_.gates.group;
+    for (int64_t from = 0; from < alive; from += kTogether) {
+      const int64_t to = from + kTogether < alive ? from + kTogether : alive;
+      for (int64_t v = unit * group; v < (unit + units) * group; ++v) {
+        V sum = {};
+        for (int64_t r = from; r < to; ++r) sum += load(kept_[r] + v * L);
+        double* const place = sums.gates + v * L;
+        for (int lane = 0; lane < L; ++lane) place[lane] += static_cast<double>(sum[lane]);
+      }
+    }
+  }
+  void finish_observed() {
+    if (few_) keep_counts();
+    for (int64_t i = 0; most_ && i < width_; ++i) {
+      T most;
+      std::memcpy(&most, most_ + i, sizeof most);
+      sums.slope_max[i] = static_cast<double>(most);
+    }
+  }
+  /// Adds the counts of few_ to their sums, before they could leave the range of Int.
+  void keep_counts() {
+    for (int64_t i = 0; i < width_; ++i) sums.slope_low[i] += static_cast<double>(few_[i]);
+    zero(few_, width_);
+    counted_ = 0;
   }
 
   /// Rows whose first step this was: their gradient goes to the initial state.
   void leave(int64_t p, int64_t alive, T* delta) {
     const int64_t before = p == 0 ? 0 : block_.alive(time_.rows(time_.at(p - 1)));
     const int64_t begins = before < alive ? before : alive;
-    if (begins == alive || !(d_.hidden0 || d_.cell0)) return;
+    if (begins == alive || !start_) return;
     for (int64_t r = begins; r < alive; ++r) {
       left_[r] = delta + r * stride_ + s_.gates.state_at * L;
       out_[r] = start_ + r * width_;
     }
-    const int64_t depth = s_.units * s_.gates.count * L;
     tiling_.each(member_, [&](int64_t unit, int units) {
-      product(units, alive - begins, left_ + begins, gate_walk(), w_.state + unit * L * depth,
-              out_ + begins, unit * L, L, Into::kAdd);
+      times_state(unit, units, alive - begins, left_ + begins, out_ + begins, Into::kAdd);
       if (a_.cell == Cell::kGru)
         for (int64_t r = begins; r < alive; ++r)
           for (int64_t u = unit; u < unit + units; ++u)
@@ -434,6 +537,7 @@ class Backward {
   }
 
   void finish_start() {
+    if (!start_) return;
     tiling_.each(member_, [&](int64_t unit, int units) {
       for (int64_t r = 0; r < block_.size(); ++r)
         for (int64_t u = unit; u < unit + units; ++u) {
@@ -458,40 +562,36 @@ class Backward {
     }
   }
 
-  /// Lays the rows left_[0..rows) out as panels of `width` columns, k-major.
-  void pack_rows(int64_t rows, int64_t columns, T* panels) {
-    const Split tiles((columns + L - 1) / L, kWideTile);
-    for (int64_t i = member_.begin(tiles.parts); i < member_.end(tiles.parts); ++i) {
-      const int64_t from = tiles.begin(i), to = tiles.begin(i + 1);
-      T* out = panels + from * L * rows;
-      for (int64_t k = 0; k < rows; ++k)
-        for (int64_t v = from; v < to; ++v, out += L) {
-          const int64_t n = columns - v * L;
-          store(out, load_some(left_[k] + v * L, static_cast<int>(n < L ? n : L)));
-        }
-    }
+  /// Lays columns [from, to) x L of `rows` rows out k-major.
+  void pack_rows(const T* const* rows, int64_t count, int64_t from, int64_t to, int64_t columns) {
+    T* out = panel_;
+    for (int64_t k = 0; k < count; ++k)
+      for (int64_t v = from; v < to; ++v, out += L) {
+        const int64_t n = columns - v * L;
+        store(out, load_some(rows[k] + v * L, static_cast<int>(n < L ? n : L)));
+      }
   }
 
-  /// weight (+)= delta^T panels, in own rows of the weight.
-  void add_weight(int64_t rows, int64_t columns, const T* panels, const int* torch_gate, int at,
-                  T* weight) {
-    const T* const delta = deltas_[buffer_];
-    const Split tiles((columns + L - 1) / L, kWideTile), depths(rows, kChunkRows);
+  /// weight (+)= delta^T left_, in own rows of the weight. Each member packs all of left_ for
+  /// itself, a panel at a time: that is little beside its products, and stays in its cache.
+  void add_weight(int64_t rows, int64_t columns, const int* torch_gate, int at, T* weight) {
+    const Split tiles((columns + L - 1) / L, kWideTile), depths(rows, kPanelRows);
     for (int64_t i = 0; i < tiles.parts; ++i) {
-      const int64_t from = tiles.begin(i), to = tiles.begin(i + 1), width = (to - from) * L;
+      const int64_t from = tiles.begin(i), to = tiles.begin(i + 1);
       const int64_t tail = columns - (to - 1) * L;
-      for (int64_t part = 0; part < depths.parts; ++part) {  // a panel that fits the first cache
+      for (int64_t part = 0; part < depths.parts; ++part) {
         const int64_t first = depths.begin(part), depth = depths.begin(part + 1) - first;
         const Into into = added_ || part > 0 ? Into::kAdd : Into::kStore;
+        pack_rows(left_ + first, depth, from, to, columns);
         for (int64_t u = member_.begin(s_.units); u < member_.end(s_.units); ++u)
           for (int g = 0; g < s_.gates.count; ++g) {
             T* out[L < 8 ? 8 : L];  // a tile has at most eight rows
             for (int lane = 0; lane < s_.lanes(u); ++lane)
               out[lane] = weight + (torch_gate[g] * s_.hidden + u * L + lane) * columns;
             outer_product(static_cast<int>(to - from), s_.lanes(u),
-                          delta + first * stride_ + (u * s_.gates.group + at + g) * L, stride_,
-                          depth, panels + from * L * rows + first * width, out, from * L,
-                          static_cast<int>(tail < L ? tail : L), into);
+                          deltas_ + first * stride_ + (u * s_.gates.group + at + g) * L, stride_,
+                          depth, panel_, out, from * L, static_cast<int>(tail < L ? tail : L),
+                          into);
           }
       }
     }
@@ -502,7 +602,7 @@ class Backward {
     constexpr int kSide = 4;  // sums side by side, so that they do not wait for each other
     const int64_t kept = s_.units * s_.gates.group, inputs = inputs_summed();
     for (int64_t v = member_.begin(kept); v < member_.end(kept); ++v) {
-      const T* const column = deltas_[buffer_] + v * L;
+      const T* const column = deltas_ + v * L;
       for (int64_t first = 0; first < inputs; first += kSide) {
         V sum[kSide] = {};
         const int64_t n = inputs - first < kSide ? inputs - first : kSide;
@@ -524,46 +624,55 @@ class Backward {
   }
 
   void accumulate(int64_t first, int64_t last, int64_t rows) {
-    if (most_ && member_.rank == 0) keep_observed();
-    if (norms_ && member_.rank == 0)
-      each_row(first, last, [&](int64_t row, int64_t t, int64_t b) {
-        double sum = 0.0;
-        for (int m = 0; m < tiling_.members; ++m)
-          for (int i = 0; i < kSquares; ++i) sum += squares_of(row, m)[i];
-        d_.state_norms[time_.index(t, b)] = __builtin_sqrt(sum);
-      });
+    if (few_ && member_.rank == 0) {
+      counted_ += rows;
+      if (counted_ > int64_t{1} << 30) keep_counts();
+    }
+    if (norms_ && member_.rank == 0) keep_norms(first, last);
     if (d_.pre_activation && member_.rank == 0) copy_pre_activation(first, last);
+    if (d_.input.data) add_inputs(first, last, rows);
     if (d_.weight_hh) {
       each_row(first, last, [&](int64_t row, int64_t t, int64_t b) {
         left_[row] = state_before<T>(a_, time_, t, b, 1);
       });
-      pack_rows(rows, s_.hidden, hidden_panels_);
+      add_weight(rows, s_.hidden, s_.gates.state_gate, s_.gates.state_at, sums.weight_hh);
     }
-    if (input_panels_ || inputs_summed()) {
+    if (sums.weight_ih || inputs_summed())
       each_row(first, last, [&](int64_t row, int64_t t, int64_t b) {
         left_[row] = time_.row<const T>(a_.input, t, b);
       });
-      if (input_panels_) pack_rows(rows, s_.inputs, input_panels_);
-      if (inputs_summed())
-        for (int64_t k = member_.begin(rows); k < member_.end(rows); ++k)
-          for (int64_t i = 0; i < s_.inputs; ++i) narrow_[k * s_.inputs + i] = left_[k][i];
+    if (sums.weight_ih)
+      add_weight(rows, s_.inputs, s_.gates.input_gate, s_.gates.input_at, sums.weight_ih);
+    if (inputs_summed()) {
+      for (int64_t k = member_.begin(rows); k < member_.end(rows); ++k)
+        for (int64_t i = 0; i < s_.inputs; ++i) narrow_[k * s_.inputs + i] = left_[k][i];
+      member_.sync();
     }
-    if (w_.input) add_inputs(first, last, rows);
-    member_.sync();
-    if (d_.weight_hh)
-      add_weight(rows, s_.hidden, hidden_panels_, s_.gates.state_gate, s_.gates.state_at,
-                 sums.weight_hh);
-    if (input_panels_)
-      add_weight(rows, s_.inputs, input_panels_, s_.gates.input_gate, s_.gates.input_at,
-                 sums.weight_ih);
     if (inputs_summed() || d_.bias_ih || d_.bias_hh) add_narrow(rows);
     added_ = true;
+    // The chunk before this one begins with products of what its first step left.
+    const int64_t left = first > 0 ? block_.alive(time_.rows(time_.at(first))) : 0;
+    for (int64_t r = member_.begin(left); r < member_.end(left); ++r)
+      std::memcpy(later_ + r * stride_, next_ + r * stride_,
+                  static_cast<size_t>(stride_) * sizeof(T));
+    next_ = later_;
     member_.sync();
+  }
+
+  void keep_norms(int64_t first, int64_t last) {
+    each_row(first, last, [&](int64_t row, int64_t t, int64_t b) {
+      double sum = 0.0;
+      for (int m = 0; m < tiling_.members; ++m) {
+        const double* const s = squares_of(row, m);
+        sum += ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]));
+      }
+      d_.state_norms[time_.index(t, b)] = __builtin_sqrt(sum);
+    });
   }
 
   /// dL/dx of own rows of a chunk.
   void add_inputs(int64_t first, int64_t last, int64_t rows) {
-    const T* const delta = deltas_[buffer_] + s_.gates.input_at * L;
+    const T* const delta = deltas_ + s_.gates.input_at * L;
     each_row(first, last, [&](int64_t row, int64_t t, int64_t b) {
       left_[row] = delta + row * stride_;
       out_[row] = time_.row<T>(d_.input, t, b);
@@ -574,9 +683,14 @@ class Backward {
     for (int64_t i = 0; i < tiles.parts; ++i) {
       const int64_t v = tiles.begin(i), end = tiles.begin(i + 1);
       const int64_t tail = s_.inputs - (end - 1) * L;
-      product(static_cast<int>(end - v), to - from, left_ + from, gate_walk(),
-              w_.input + v * L * depth, out_ + from, v * L, static_cast<int>(tail < L ? tail : L),
-              Into::kStore);
+      const int columns = static_cast<int>(tail < L ? tail : L), width = static_cast<int>(end - v);
+      if (w_.input)
+        product(width, to - from, left_ + from, gate_walk(), w_.input + v * L * depth, out_ + from,
+                v * L, columns, Into::kStore);
+      else
+        product(width, to - from, left_ + from, Walk{1, s_.hidden, 0},
+                Right<T>{static_cast<const T*>(a_.weight_ih) + v * L, s_.inputs, true}, out_ + from,
+                v * L, columns, Into::kStore);
     }
   }
 
@@ -584,7 +698,7 @@ class Backward {
     const int64_t wide = s_.gates.count * s_.hidden;
     each_row(first, last, [&](int64_t row, int64_t t, int64_t b) {
       T* const out = static_cast<T*>(d_.pre_activation) + time_.index(t, b) * wide;
-      const T* const delta = deltas_[buffer_] + row * stride_;
+      const T* const delta = deltas_ + row * stride_;
       for (int64_t u = 0; u < s_.units; ++u)
         for (int g = 0; g < s_.gates.count; ++g)
           store_some(out + s_.gates.input_gate[g] * s_.hidden + u * L,

@@ -110,7 +110,8 @@ bool backward(const Layer& a, const Gradients& d) {
     Arena teams[kMostTeams];
     for (int team = 0; team < plan.teams; ++team) {
       teams[team] = arena;
-      Work work(a, d, s, weights, tiling, block_of(time, rows, team, plan.teams), team, Member{});
+      Work work(a, d, s, weights, tiling, block_of(time, rows, team, plan.teams), team, plan.teams,
+                Member{});
       work.take_shared(arena);
       for (int m = 0; m < plan.members; ++m) work.take_own(arena);
     }
@@ -119,10 +120,10 @@ bool backward(const Layer& a, const Gradients& d) {
     Barrier barriers[kMostTeams];
     Sums<T> sums[kMostTeams];
     const int64_t depth = s.units * s.gates.count * Shape<T>::L;
-    on_threads(plan, barriers, [&](int team, const Member& member) {
+    const auto pack = [&](int team, const Member& member) {
       int64_t turn = 0;
       tiling.each(member, [&](int64_t unit, int units) {
-        if (turn++ % plan.teams != team) return;
+        if (!weights.state || turn++ % plan.teams != team) return;
         pack_plain(s, s.gates.state_gate, static_cast<const T*>(a.weight_hh), s.hidden, unit, units,
                    weights.state + unit * Shape<T>::L * depth);
       });
@@ -133,9 +134,11 @@ bool backward(const Layer& a, const Gradients& d) {
         pack_plain(s, s.gates.input_gate, static_cast<const T*>(a.weight_ih), s.inputs,
                    tiles.begin(i), static_cast<int>(tiles.begin(i + 1) - tiles.begin(i)),
                    weights.input + tiles.begin(i) * Shape<T>::L * depth);
-    });
+    };
+    if (weights.state || weights.input) on_threads(plan, barriers, pack);
     on_threads(plan, barriers, [&](int team, const Member& member) {
-      Work work(a, d, s, weights, tiling, block_of(time, rows, team, plan.teams), team, member);
+      Work work(a, d, s, weights, tiling, block_of(time, rows, team, plan.teams), team, plan.teams,
+                member);
       Arena own = teams[team];
       work.take_shared(own);
       for (int m = 0; m <= member.rank; ++m) work.take_own(own);
@@ -143,14 +146,18 @@ bool backward(const Layer& a, const Gradients& d) {
       work.run();
     });
     const int64_t gates = s.gates.count * s.hidden;
-    on_threads(plan, barriers, [&](int team, const Member& member) {
+    const auto add_up = [&](int team, const Member& member) {
       const int sharers = plan.teams * member.size, thread = team * member.size + member.rank;
       add_copies(sums[0].weight_hh, &Sums<T>::weight_hh, sums, plan.teams, gates * s.hidden, thread,
                  sharers);
       add_copies(sums[0].weight_ih, &Sums<T>::weight_ih, sums, plan.teams, gates * s.inputs, thread,
                  sharers);
       if (thread == 0) add_small(a, d, s, sums, plan.teams);
-    });
+    };
+    if (plan.teams > 1)
+      on_threads(plan, barriers, add_up);
+    else
+      add_up(0, Member{});
   });
 }
 

@@ -8,6 +8,12 @@
 #endif
 
 #define GRADREACH_INLINE inline __attribute__((always_inline))
+// Before a loop of at most eight rounds, their number a constant.
+#if defined(__clang__)
+#define GRADREACH_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define GRADREACH_UNROLL _Pragma("GCC unroll 8")
+#endif
 
 namespace gradreach {
 namespace GRADREACH_ISA {
@@ -123,25 +129,51 @@ GRADREACH_INLINE void store_some(T* p, Vec<T> v, int n) {
     store_part(p, v, n);
 }
 
-constexpr int kSquares = 8;  // sums side by side
-
-/// Adds the squares to kSquares sums in float64, so that 1e-23 in float32 still counts.
+/// The larger one of each lane, as integers. Of magnitudes as float bits it is the larger number,
+/// and a NaN, whose bits lie above those of infinity, stays.
 template <class T>
-GRADREACH_INLINE void add_squares(double* sums, Vec<T> v) {
+GRADREACH_INLINE Mask<T> larger_bits(Mask<T> a, Mask<T> b) {
 #if defined(__AVX512F__)
-  const __m512d before = _mm512_loadu_pd(sums);
-  if constexpr (sizeof(T) == 4) {
-    const __m512d low = _mm512_cvtps_pd(_mm512_castps512_ps256((__m512)v));
-    const __m512d high = _mm512_cvtps_pd(_mm512_extractf32x8_ps((__m512)v, 1));
-    _mm512_storeu_pd(sums, _mm512_fmadd_pd(low, low, _mm512_fmadd_pd(high, high, before)));
-  } else {
-    _mm512_storeu_pd(sums, _mm512_fmadd_pd((__m512d)v, (__m512d)v, before));
-  }
+  if constexpr (sizeof(T) == 4)
+    return (Mask<T>)_mm512_max_epi32((__m512i)a, (__m512i)b);
+  else
+    return (Mask<T>)_mm512_max_epi64((__m512i)a, (__m512i)b);
 #else
-  for (int i = 0; i < kLanes<T>; ++i)
-    sums[i % kSquares] += static_cast<double>(v[i]) * static_cast<double>(v[i]);
+  return a > b ? a : b;
 #endif
 }
+
+constexpr int kSquares = 8;  // sums side by side
+
+/// Squares summed in float64, so that 1e-23 in float32 still counts; kept in registers.
+template <class T>
+class Squares {
+  using Wide = Vec<double>;
+  static constexpr int kParts = kSquares / kLanes<double>;
+  Wide sums_[kParts] = {};
+
+ public:
+  GRADREACH_INLINE void add(Vec<T> v) {
+    if constexpr (sizeof(T) == 8) {
+      sums_[0] += v * v;
+    } else {
+      typedef float Half __attribute__((vector_size(kVectorBytes / 2)));
+      Half halves[2];
+      std::memcpy(halves, &v, sizeof v);
+      for (int i = 0; i < 2; ++i) {
+        const Wide wide = __builtin_convertvector(halves[i], Wide);
+        sums_[i % kParts] += wide * wide;
+      }
+    }
+  }
+  /// Adds them to kSquares sums in memory.
+  GRADREACH_INLINE void add_to(double* place) const {
+    for (int i = 0; i < kParts; ++i) {
+      double* const part = place + i * kLanes<double>;
+      store<double>(part, load<double>(part) + sums_[i]);
+    }
+  }
+};
 
 }  // namespace GRADREACH_ISA
 }  // namespace gradreach

@@ -36,21 +36,31 @@ size_t kept_bytes(Pool& p) {
 void* workspace_acquire(size_t bytes) {
   size_t whole = (bytes + kHead + kPage - 1) / kPage * kPage;
   Pool& p = pool();
+  void* outgrown = nullptr;
   {
     const std::lock_guard<std::mutex> held(p.lock);
-    void** best = nullptr;
+    void **best = nullptr, **below = nullptr;
     for (void*& block : p.blocks) {
-      // One more than four times as large is left for somebody who needs it.
-      if (block && size_of(block) >= whole && size_of(block) / 4 <= whole &&
+      if (!block) continue;
+      // One more than eight times as large is left for somebody who needs it.
+      if (size_of(block) >= whole && size_of(block) / 8 <= whole &&
           (!best || size_of(block) < size_of(*best)))
         best = &block;
+      if (size_of(block) < whole && (!below || size_of(block) > size_of(*below))) below = &block;
     }
     if (best) {
       void* const found = *best;
       *best = nullptr;
       return static_cast<char*>(found) + kHead;
     }
+    // The new block takes the place of one that is free and too small, as when that one had
+    // grown: the backward of a layer wants more than its forward, and both need not be kept.
+    if (below) {
+      outgrown = *below;
+      *below = nullptr;
+    }
   }
+  std::free(outgrown);
   void* const block = std::aligned_alloc(kPage, whole);
   if (!block) return nullptr;
   size_of(block) = whole;

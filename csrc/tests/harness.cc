@@ -80,6 +80,7 @@ struct Problem {
   std::vector<char> odd;
   std::vector<T> input, hidden0, cell0, weight_ih, weight_hh, bias_ih, bias_hh, scale, carries,
       activation_bias, output, hidden_n, cell_n, reserve;
+  std::vector<double> state_norms, slope_max, slope_low, gate_sums;
   std::vector<T> d_output, d_hidden_n, d_cell_n, d_input, d_hidden0, d_cell0, d_weight_ih,
       d_weight_hh, d_bias_ih, d_bias_hh, d_scale, d_carries, d_activation_bias;
   Layer a;
@@ -177,9 +178,16 @@ struct Problem {
     if (c.activation == Activation::kModRelu) {
       d.activation_bias = sized(d_activation_bias, c.hidden);
     }
+    if (c.extras) {
+      d.state_norms = sized(state_norms, rows);
+      d.slope_max = sized(slope_max, c.hidden);
+      d.slope_low = sized(slope_low, c.hidden);
+      if (c.cell != Cell::kRnn) d.gate_sums = sized(gate_sums, gh);
+    }
   }
 
-  static T* sized(std::vector<T>& array, size_t count) {
+  template <class N>
+  static N* sized(std::vector<N>& array, size_t count) {
     array.resize(count);
     return array.data();
   }
@@ -196,6 +204,8 @@ struct Problem {
           &d_bias_ih, &d_bias_hh, &d_scale, &d_carries, &d_activation_bias}) {
       all.insert(all.end(), part->begin(), part->end());
     }
+    for (const auto* part : {&state_norms, &slope_max, &slope_low, &gate_sums})
+      all.insert(all.end(), part->begin(), part->end());
     return all;
   }
 };
@@ -212,6 +222,10 @@ std::vector<Case> cases() {
       }
     }
   }
+  // Weights that the backward of an RNN reads in place; a large one in several panels.
+  all.push_back({Cell::kRnn, Activation::kTanh, 4, 7, 21, 37, false, false, true, 1});
+  for (const int threads : {1, 2})
+    all.push_back({Cell::kRnn, Activation::kTanh, 2, 9, 421, 530, false, false, true, threads});
   for (int activation = 0; activation <= static_cast<int>(Activation::kModRelu); ++activation) {
     all.push_back(
         {Cell::kRnn, static_cast<Activation>(activation), 5, 3, 2, 19, false, false, true, 1});

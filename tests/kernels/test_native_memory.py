@@ -1,0 +1,62 @@
+"""The memory that the core takes for itself."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from gradreach.kernels.native import core
+from gradreach.nn import RNN
+
+
+@pytest.fixture(autouse=True)
+def native(lacks):
+    return core.load() or lacks(f"a native core: {core.why_not_loaded()}")
+
+
+@pytest.fixture(params=[1, 2])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def trained(layer, x):
+    """Run a step; return the bytes of its outputs and gradients."""
+    output, _ = layer(x)
+    results = [output, *torch.autograd.grad(output.sum(), [x, *layer.parameters()])]
+    return sum(result.numel() * result.element_size() for result in results)
+
+
+# T, B, I, H: small ones; one input; and one so wide over few steps that the packed weights of its
+# forward are half of all that it returns.
+@pytest.mark.parametrize(
+    ("sizes", "share"),
+    [
+        ((100, 32, 32, 32), 0.09),
+        ((100, 32, 128, 128), 0.09),
+        ((200, 32, 1, 128), 0.09),
+        ((35, 20, 650, 650), 0.55),
+    ],
+)
+def test_workspace_of_a_step_is_little_beside_its_results(native, threads, sizes, share):
+    steps, batch, inputs, hidden = sizes
+    layer, x = RNN(inputs, hidden), torch.randn(steps, batch, inputs, requires_grad=True)
+    trained(layer, x)
+    native.workspace_trim()
+
+    results = trained(layer, x)
+
+    # All that it took in the step, since it keeps that for later calls.
+    assert 0 < native.workspace_trim() <= share * results
+
+
+def test_blocks_that_have_grown_too_small_are_given_back(native):
+    native.workspace_trim()
+
+    for size in (1, 2, 3):
+        native.Block(size << 20)
+
+    # Not the 6 MB of all three; a page more holds the size of the block.
+    assert native.workspace_trim() == (3 << 20) + 4096

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <new>
+#include <stdexcept>
 #include <tuple>
 #include <vector>
 
@@ -77,6 +78,43 @@ struct TapeScan {
     call.end_cell = at<const double>(end_cell);
   }
 
+  /// Where a gradient is kept: its values and their scales.
+  using Kept = std::tuple<Address, Address>;
+
+  /// Runs all steps at once and keeps the gradients; see ScanCall::keep.
+  void keep(int64_t steps, const std::vector<Place>& activations, Address cuts,
+            const Place& arriving, bool arriving_wide, const std::vector<Kept>& kept,
+            Address norms) {
+    ScanCall a = call;
+    a.keep = true;
+    a.start = 0;
+    a.steps = steps;
+    for (size_t i = 0; i < activations.size() && i < gradreach::kScanSeries; ++i)
+      a.series[i] = series(activations[i]);
+    a.cuts = at<const uint8_t>(cuts);
+    a.arriving = series(arriving);
+    a.arriving_wide = arriving_wide;
+    gradreach::KeptRows* const places[] = {&a.kept_hidden, &a.kept_cell, &a.kept_side,
+                                           &a.kept_last};
+    for (size_t i = 0; i < kept.size() && i < 4; ++i)
+      *places[i] = {at<void>(std::get<0>(kept[i])), at<double>(std::get<1>(kept[i]))};
+    a.norms = at<double>(norms);
+    const int64_t size = a.batch * a.hidden_size * 2;
+    const int64_t cells = a.kind == 2 ? size : 0, inputs = a.kind == 1 ? 3 * size : 0;
+    void* const memory =
+        gradreach::workspace_acquire(static_cast<size_t>(size + cells + inputs) * sizeof(double));
+    if (!memory) throw std::bad_alloc();
+    a.hidden = static_cast<double*>(memory);
+    a.cell = cells ? a.hidden + size : nullptr;
+    a.input_side = inputs ? a.hidden + size + cells : nullptr;
+    a.recurrent_side = a.outside = a.outside_cell = nullptr;
+    {
+      const nb::gil_scoped_release unlocked;
+      (wide ? table.scan_f64 : table.scan_f32)(a);
+    }
+    gradreach::workspace_release(memory);
+  }
+
   void run(int64_t start, int64_t steps, const std::vector<Place>& activations, Address cuts,
            Address hidden, Address cell, Address outside, Address outside_cell,
            Address recurrent_side, Address input_side) {
@@ -133,6 +171,53 @@ void weight_along(bool wide, int64_t steps, int64_t batch, int64_t width, int64_
   const nb::gil_scoped_release unlocked;
   const KernelTable& table = gradreach::kernels();
   check((wide ? table.terms_along_f64 : table.terms_along_f32)(a));
+}
+
+void products(int64_t steps, int64_t batch, int64_t rows, int64_t columns, int threads,
+              const Place& left, const Place& right, bool delta_right, Address scales,
+              Address total, Address direction, Address along) {
+  gradreach::ProductsCall a;
+  a.steps = steps;
+  a.batch = batch;
+  a.rows = rows;
+  a.columns = columns;
+  a.threads = threads;
+  a.left = series(left);
+  a.right = series(right);
+  a.delta_right = delta_right;
+  a.scales = at<const double>(scales);
+  a.total = at<double>(total);
+  a.direction = at<const float>(direction);
+  a.along = at<double>(along);
+  const nb::gil_scoped_release unlocked;
+  check(gradreach::kernels().products(a));
+}
+
+/// A part: its place, the address of its scales, its width, which weights see it, where sums go.
+using Part = std::tuple<Place, Address, int64_t, bool, bool, Address>;
+/// The other factor of a weight: its place, its width, where the norms go.
+using Factor = std::tuple<Place, int64_t, Address>;
+
+void gram_norms(int64_t steps, int64_t batch, int threads, const std::vector<Part>& parts,
+                const std::vector<Factor>& factors) {
+  gradreach::GramCall a;
+  a.steps = steps;
+  a.batch = batch;
+  a.threads = threads;
+  for (const auto& [delta, scales, width, first, second, sums] : parts) {
+    if (a.parts == 3) throw std::invalid_argument("more than three parts");
+    a.part[a.parts++] = {
+        series(delta), at<const double>(scales), width, {first, second}, at<double>(sums)};
+  }
+  int which = 0;
+  for (const auto& [value, columns, norms] : factors) {
+    if (which == 2) throw std::invalid_argument("more than two factors");
+    a.value[which] = series(value);
+    a.columns[which] = columns;
+    a.norms[which++] = at<double>(norms);
+  }
+  const nb::gil_scoped_release unlocked;
+  check(gradreach::kernels().gram_norms(a));
 }
 
 void row_norms(bool wide, int64_t steps, int64_t batch, int64_t size, int threads,
@@ -210,9 +295,12 @@ void bind_scan(nb::module_& m) {
       .def(nb::init<bool, int, bool, int64_t, int64_t, int64_t, int, Address, Address, double,
                     double>())
       .def("flow", &TapeScan::flow)
+      .def("keep", &TapeScan::keep)
       .def("run", &TapeScan::run);
   m.def("weight_terms", &weight_terms);
   m.def("weight_along", &weight_along);
+  m.def("products", &products);
+  m.def("gram_norms", &gram_norms);
   m.def("row_norms", &row_norms);
   m.def("unit_sums", &unit_sums);
   m.def("open_gates", &open_gates);

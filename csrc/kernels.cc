@@ -5,6 +5,8 @@
 #define GRADREACH_TEXT_(name) #name
 #define GRADREACH_TEXT(name) GRADREACH_TEXT_(name)
 
+#include "gram.h"
+#include "products.h"
 #include "rows.h"
 #include "run_layer.h"
 #include "scan.h"
@@ -41,6 +43,8 @@ const KernelTable& table() {
                                   terms<double>,
                                   terms_along<float>,
                                   terms_along<double>,
+                                  products,
+                                  gram_norms,
                                   row_norms<float>,
                                   row_norms<double>,
                                   unit_sums<float>,

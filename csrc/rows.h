@@ -41,25 +41,30 @@ double distance(const U* one, const O* other, int64_t n) {
   });
 }
 
-/// Rows of float64 as float32 with a float64 scale each: the largest magnitude, or 1.
+/// One row of float64 as float32 with a float64 scale: the largest magnitude, or 1.
+inline void scale_row(const double* p, int64_t size, float* q, double* out) {
+  // NaN makes the peak no number: the row is then kept as it is.
+  Wide most = {}, odd = {};
+  each_vector(0, size, [&](int64_t i, int n) {
+    const Wide v = vabs<double>(widen(p + i, n));
+    most = v > most ? v : most;
+    odd += v - v;  // NaN where v is NaN or infinite
+  });
+  const double peak = lane_max(most), bad = lane_sum(odd);
+  const double scale = usable(peak) && bad == 0.0 ? peak : 1.0, by = 1.0 / scale;
+  *out = scale;
+  if (by < 1e300)
+    each_vector(0, size, [&](int64_t i, int n) { narrow(q + i, widen(p + i, n) * by, n); });
+  else  // of a denormal number
+    each_vector(0, size, [&](int64_t i, int n) { narrow(q + i, widen(p + i, n) / scale, n); });
+}
+
+/// Rows of float64 as float32 with a float64 scale each.
 inline void scale_rows(const double* from, int64_t rows, int64_t size, int64_t stride, float* out,
                        int64_t out_stride, double* scales, int threads) {
   in_parts(threads, rows, rows * size, [&](int64_t first, int64_t last) {
-    for (int64_t row = first; row < last; ++row) {
-      const double* const p = from + row * stride;
-      float* const q = out + row * out_stride;
-      // NaN makes the peak no number: the row is then kept as it is.
-      Wide most = {}, odd = {};
-      each_vector(0, size, [&](int64_t i, int n) {
-        const Wide v = vabs<double>(widen(p + i, n));
-        most = v > most ? v : most;
-        odd += v - v;  // NaN where v is NaN or infinite
-      });
-      const double peak = lane_max(most), bad = lane_sum(odd);
-      const double scale = usable(peak) && bad == 0.0 ? peak : 1.0;
-      scales[row] = scale;
-      each_vector(0, size, [&](int64_t i, int n) { narrow(q + i, widen(p + i, n) / scale, n); });
-    }
+    for (int64_t row = first; row < last; ++row)
+      scale_row(from + row * stride, size, out + row * out_stride, scales + row);
   });
 }
 

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "plan.h"
+#include "rows.h"
 #include "scan_calls.h"
 #include "wide.h"
 
@@ -87,6 +88,7 @@ class Scan {
       double* const left = a_.left + (k & 1) * s_.rows * s_.stride;
       for (int64_t row = first_; row < last_; ++row) {
         add_end(k, row);
+        if (a_.keep) arrive(k, row);
         switch (a_.kind) {
           case 0:
             rnn(k, row, left + row * s_.stride);
@@ -98,8 +100,14 @@ class Scan {
             lstm(k, row, left + row * s_.stride);
             break;
         }
+        if (a_.keep && member_.size == 1) keep(k, row, left + row * s_.stride);
       }
       member_.sync();
+      if (a_.keep && member_.size > 1) {  // whole rows are there now, until the next but one step
+        const int64_t rows = last_ - first_;
+        for (int64_t i = member_.begin(rows); i < member_.end(rows); ++i)
+          keep(k, first_ + i, left + (first_ + i) * s_.stride);
+      }
       if (a_.cuts && a_.cuts[k])
         forget();
       else
@@ -120,7 +128,55 @@ class Scan {
     const Series& x = a_.series[which];
     return static_cast<const U*>(x.data) + k * x.step + row % a_.batch * x.row;
   }
-  int64_t at(int64_t k, int64_t row) const { return (k * s_.rows + row) * s_.hidden; }
+  int64_t at(int64_t k, int64_t row) const {
+    return ((a_.keep ? k & 1 : k) * s_.rows + row) * s_.hidden;
+  }
+
+  /// What arrives at own columns of a step, as float64.
+  void arrive(int64_t k, int64_t row) const {
+    double* const delta = a_.hidden + at(k, row);
+    const int64_t place = k * a_.arriving.step + row * a_.arriving.row;
+    const void* const data = a_.arriving.data;
+    each_vector(from_, to_, [&](int64_t j, int n) {
+      Wide d = {};
+      if (data && a_.arriving_wide)
+        d = widen(static_cast<const double*>(data) + place + j, n);
+      else if (data)
+        d = widen(static_cast<const U*>(data) + place + j, n);
+      store_some(delta + j, d, n);
+      if (a_.cell) store_some(a_.cell + at(k, row) + j, Wide{}, n);
+    });
+  }
+
+  static void keep_row(const KeptRows& kept, int64_t row, const double* values, int64_t size) {
+    if constexpr (sizeof(U) == 8)
+      std::memcpy(static_cast<double*>(kept.values) + row * size, values,
+                  static_cast<size_t>(size) * sizeof(double));
+    else
+      scale_row(values, size, static_cast<float*>(kept.values) + row * size, kept.scales + row);
+  }
+
+  /// Keeps a row of a step's gradients and takes its norm.
+  void keep(int64_t k, int64_t row, const double* left) const {
+    const int64_t size = s_.hidden, place = k * s_.rows + row;
+    const auto norm = [&](const double* values) {
+      return norm_of(size, [&](int64_t i, int n) { return widen(values + i, n); });
+    };
+    const double* const delta = a_.hidden + at(k, row);
+    keep_row(a_.kept_hidden, place, delta, size);
+    double whole = norm(delta);
+    if (a_.cell) {
+      keep_row(a_.kept_cell, place, a_.cell + at(k, row), size);
+      whole = __builtin_hypot(whole, norm(a_.cell + at(k, row)));
+    }
+    a_.norms[place] = whole;
+    if (a_.input_side) {
+      keep_row(a_.kept_side, place, a_.input_side + 3 * at(k, row), s_.side);
+      keep_row(a_.kept_last, place, left + 2 * size, size);
+    } else {
+      keep_row(a_.kept_side, place, left, s_.side);
+    }
+  }
 
   void add_end(int64_t k, int64_t row) const {
     if (a_.lengths[row % a_.batch] - 1 != a_.start + k) return;
@@ -154,7 +210,7 @@ class Scan {
     const double* const flow = a_.flow_hidden + row * s_.hidden;
     if (a_.outside) separate(delta, a_.outside + at(k, row), flow);
     const U* const h = series(0, k, row);
-    double* const side = a_.recurrent_side + at(k, row);
+    double* const side = a_.keep ? nullptr : a_.recurrent_side + at(k, row);
     const bool relu = a_.relu;
     each_vector(from_, to_, [&](int64_t j, int n) {
       const Wide d = widen(delta + j, n) + widen(flow + j, n), x = widen(h + j, n);
@@ -162,7 +218,7 @@ class Scan {
       if (relu) slope = x > 0.0 ? splat(1.0) : (x == x ? Wide{} : x);  // NaN stays NaN
       const Wide out = d * slope;
       store_some(delta + j, d, n);
-      store_some(side + j, out, n);
+      if (side) store_some(side + j, out, n);
       store_some(left + j, out, n);
     });
   }
@@ -175,7 +231,7 @@ class Scan {
     const U *const r = series(0, k, row), *const z = series(1, k, row),
                    *const c = series(2, k, row), *const q = series(3, k, row),
                    *const before = series(4, k, row);
-    double* const side = a_.recurrent_side + 3 * at(k, row);
+    double* const side = a_.keep ? nullptr : a_.recurrent_side + 3 * at(k, row);
     double* const input = a_.input_side + 3 * at(k, row);
     each_vector(from_, to_, [&](int64_t j, int n) {
       const Wide d = widen(delta + j, n) + widen(flow + j, n);
@@ -188,7 +244,7 @@ class Scan {
       store_some(flow + j, d * keep, n);  // multiply() adds to it
       const Wide out[3] = {dr, dz, dq};
       for (int g = 0; g < 3; ++g) {
-        store_some(side + g * size + j, out[g], n);
+        if (side) store_some(side + g * size + j, out[g], n);
         store_some(input + g * size + j, g == 2 ? candidate : out[g], n);
         store_some(left + g * size + j, out[g], n);
       }
@@ -212,7 +268,7 @@ class Scan {
       }
       separate(delta_cell, a_.outside_cell + at(k, row), flow_cell);
     }
-    double* const side = a_.recurrent_side + 4 * at(k, row);
+    double* const side = a_.keep ? nullptr : a_.recurrent_side + 4 * at(k, row);
     const bool through = !a_.outside;
     each_vector(from_, to_, [&](int64_t j, int n) {
       const Wide d = widen(delta + j, n) + widen(flow + j, n), squashed = vtanh(widen(c + j, n));
@@ -227,7 +283,7 @@ class Scan {
           dc * (candidate * in * (1.0 - in)), dc * (widen(before + j, n) * forget * (1.0 - forget)),
           dc * (in * (1.0 - candidate * candidate)), d * (squashed * out * (1.0 - out))};
       for (int gate = 0; gate < 4; ++gate) {
-        store_some(side + gate * size + j, sides[gate], n);
+        if (side) store_some(side + gate * size + j, sides[gate], n);
         store_some(left + gate * size + j, sides[gate], n);
       }
     });

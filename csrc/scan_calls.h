@@ -16,6 +16,12 @@ struct Series {
 
 constexpr int kScanSeries = 6;
 
+/// Rows of a gradient as they are kept, contiguous: (K, B, size) of U, for float divided by scales.
+struct KeptRows {
+  void* values = nullptr;
+  double* scales = nullptr;  // (K, B); null where U is double
+};
+
 /// A stretch of steps of one tape, last step first, for P independent gradients at once.
 ///
 /// All arrays of doubles are contiguous. Every row of (P, B) has its own flow.
@@ -43,6 +49,16 @@ struct ScanCall {
   double noise = 0.0, lost = 0.0;
   double* recurrent_side = nullptr;  // (K, P, B, G*H)
   double* input_side = nullptr;      // GRU only: the same
+
+  // Instead of all that, where P = 1 and nothing arrives at the cells: what arrives is read where
+  // it lies and the gradients are kept as they are made. `hidden`, `cell` and `input_side` are then
+  // workspace of two steps, and recurrent_side is null.
+  bool keep = false;
+  Series arriving;  // (K, B, H), of double where arriving_wide, else of U; or null
+  bool arriving_wide = false;
+  KeptRows kept_hidden, kept_cell, kept_side;  // kept_side: as W_ih sees it
+  KeptRows kept_last;                          // GRU: the candidate's columns as W_hh sees them
+  double* norms = nullptr;                     // (K, B), of the whole state
 };
 
 /// The terms c_k = sum_b delta_kb value_kb^T of a gradient, or their products with a direction.
@@ -56,6 +72,37 @@ struct TermsCall {
   double* sums = nullptr;           // (T, width): sum_b delta_kb
   const void* direction = nullptr;  // (width, columns) of U
   double* along = nullptr;          // (T): <c_k, direction>
+};
+
+/// TermsCall in float32, where either factor may be the gradient: `columns` is then its width.
+struct ProductsCall {
+  int64_t steps = 0, batch = 0, rows = 0, columns = 0;
+  int threads = 1;
+  Series left, right;                // (T, B, rows), (T, B, columns) of float
+  bool delta_right = false;          // which of them `scales` belongs to
+  const double* scales = nullptr;    // (T, B)
+  double* total = nullptr;           // (rows, columns): the sum over all steps is added
+  const float* direction = nullptr;  // (rows, columns), or null
+  double* along = nullptr;           // (T): <c_k, direction>
+};
+
+/// Some columns of a gradient, float32 with a scale a row, and which of two weights see them.
+struct GramPart {
+  Series delta;
+  const double* scales = nullptr;  // (T, B)
+  int64_t width = 0;
+  bool of[2] = {true, true};
+  double* sums = nullptr;  // (T, width): sum_b delta_kb; null: not wanted
+};
+
+/// The norms of the terms of two weights from the products of pairs of rows.
+struct GramCall {
+  int64_t steps = 0, batch = 0;
+  int threads = 1, parts = 0;
+  GramPart part[3];
+  Series value[2];  // (T, B, columns) of float
+  int64_t columns[2] = {0, 0};
+  double* norms[2] = {nullptr, nullptr};  // (T); -1 where the matrix has to be formed
 };
 
 /// Elementwise work on a (T, B, size) series.

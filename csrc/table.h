@@ -106,6 +106,8 @@ struct KernelTable {
   bool (*terms_f64)(const TermsCall&);
   bool (*terms_along_f32)(const TermsCall&);
   bool (*terms_along_f64)(const TermsCall&);
+  bool (*products)(const ProductsCall&);
+  bool (*gram_norms)(const GramCall&);
   void (*row_norms_f32)(const RowsCall&);
   void (*row_norms_f64)(const RowsCall&);
   bool (*unit_sums_f32)(const RowsCall&);

@@ -80,7 +80,7 @@ def _module_flows(
     for position, chain in enumerate(chains):
         axis = name if position == 0 else f"{name}#{position + 1}"
         track = fused_track if isinstance(calls[0], FusedCall) else cells_track
-        results.append(swept(track(chain, axis)))
+        results.append(swept(track(chain, axis), gradients))
     checked = check_closure(results, gradients)
     if checked.failed:
         raise NotMeasurableError(_not_closed(checked))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,7 @@ from gradreach.flow.scaled import Scaled
 from gradreach.flow.sources.links import Link
 from gradreach.flow.sweep import Arriving, LossInjection, sweep
 from gradreach.flow.track import Track
+from gradreach.kernels.native.scan import KeptRooms
 from gradreach.kernels.native.terms import Block
 from gradreach.kernels.reverse_scan import Chunk
 from gradreach.records import LayerFlow, LayerTensors
@@ -122,6 +123,24 @@ class _Collector:
                 target = self.outside.setdefault(name, value.new_zeros(shape))
                 target[chunk.start : chunk.stop] = value[:, 0]
 
+    def rooms(self, layer: int, direction: int, segment: int) -> KeptRooms:
+        """Return memory for everything that a scan of a segment finds."""
+        tape, place = self.track.tapes(layer, direction)[segment], (layer, direction)
+        axis, units = tape.axis, tape.hidden_size
+        widths = {"hidden": units, "input_side": tape.weights.recurrent.shape[0]}
+        widths |= {"cell": units} if tape.kind == "lstm" else {}
+        widths |= {"recurrent_last": units} if tape.kind == "gru" else {}
+        made: dict[str, tuple[Tensor, Tensor | None]] = {}
+        for name, width in widths.items():
+            room = Scaled.room(axis.steps, axis.batch, width, tape.hidden)
+            self.parts[name, place, segment] = room
+            made[name] = (room.values, room.scales)
+        norms = torch.empty(axis.steps, axis.batch, dtype=torch.float64)
+        self.norms[place, segment] = norms
+        return KeptRooms(
+            made["hidden"], made.get("cell"), made["input_side"], made.get("recurrent_last"), norms
+        )
+
     def _keep(self, name: str, place: Place, segment: int, chunk: Chunk, value: Tensor) -> None:
         key = (name, place, segment)
         if key not in self.parts:
@@ -146,10 +165,15 @@ class _Collector:
         return parts[0].joined(parts[1:], self.track.joined) if parts else None
 
 
-def swept(track: Track) -> Swept:
-    """Sweep the gradient of the user's backward pass and sum up the weights' contributions."""
+def swept(track: Track, gradients: Mapping[int, Tensor | None] | None = None) -> Swept:
+    """Sweep the gradient of the user's backward pass and sum up the weights' contributions.
+
+    Args:
+        gradients: By ``id`` of a weight, the gradient this backward pass sent to it: what the
+            contributions are expected to sum up to.
+    """
     kept = _Collector(track)
-    sweep(track, LossInjection(track), kept.sink, kept.observe)
+    sweep(track, LossInjection(track), kept.sink, kept.observe, kept.rooms)
     if kept.outside:  # from here on the track holds what came from outside, as a fused one does
         segment = track.segments[0]
         segment.output, segment.cell_output = (
@@ -170,8 +194,10 @@ def swept(track: Track) -> Swept:
             result.cell[place] = cell
         tape = track.tapes(*place)[0]
         sides, factors = result.sides[place], (result.inputs(place), result.previous(place))
+        named = tape.parameters()
+        expected = [(gradients or {}).get(id(named[name])) for name in tape.weights.names[:2]]
         found = kept_contributions(
-            tape.weights, *factors, sides.input_blocks(), sides.state_blocks()
+            tape.weights, *factors, sides.input_blocks(), sides.state_blocks(), expected
         )
         if found is None:
             found = contributions_of(tape.weights, *factors, sides.of_input, sides.of_state)

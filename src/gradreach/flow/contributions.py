@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from gradreach.flow.norms import scaled_norm, total_norm
+from gradreach.flow.quick_contributions import quick_norms, quick_sum
 from gradreach.flow.stretches import stretches
 from gradreach.kernels.native.terms import Block, add_along, weight_terms
 from gradreach.kernels.tape import LayerWeights
@@ -63,7 +64,7 @@ def contributions_of(
 
 def kept_contributions(
     weights: LayerWeights, inputs: Tensor, previous: Tensor, input_side: list[Block],
-    recurrent_side: list[Block],
+    recurrent_side: list[Block], expected: Sequence[Tensor | None] = (None, None),
 ) -> dict[str, Contribution] | None:  # fmt: skip
     """Return :func:`contributions_of` from gradients as they are kept, in the compiled core.
 
@@ -72,14 +73,27 @@ def kept_contributions(
     Args:
         input_side: Pre-activation gradient as W_ih sees it, in blocks of columns;
             ``recurrent_side`` as W_hh does.
+        expected: The gradients of W_ih and W_hh, where they are known to about what the sums
+            will be: they save a pass, and change nothing.
 
     Cost:
-        For each weight one float64 product as large as its gradient, in which the norms ride
-        along, and one in the user's dtype for the shares.
+        For each weight of a float32 layer one float32 product as large as its gradient, and the
+        products of pairs of rows for the norms, in float64; a second float32 product where
+        nothing is expected. Otherwise, and where the terms nearly cancel, one float64 product as
+        large as the gradient, in which the norms ride along, and one in the user's dtype.
     """
     found: list[Contribution] = []
     sums: list[Tensor] = []
-    for blocks, values in ((input_side, inputs), (recurrent_side, previous)):
+    quick = quick_norms(input_side, recurrent_side, (inputs, previous))
+    sides = ((input_side, inputs), (recurrent_side, previous))
+    for which, (blocks, values) in enumerate(sides):
+        if quick is not None:
+            norms, terms = quick[0][which], quick[1][which]
+            summed = quick_sum(blocks, values, norms, expected[which])
+            if summed is not None:
+                found.append(Contribution(summed[0], norms, summed[1]))
+                sums.append(terms)
+                continue
         own = _kept_weight(blocks, values)
         if own is None:
             return None

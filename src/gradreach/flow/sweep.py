@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -11,11 +12,13 @@ from torch import Tensor
 
 from gradreach.flow.sources.links import Link
 from gradreach.flow.track import Segment, Track
+from gradreach.kernels.native.scan import KeptRooms
 from gradreach.kernels.reverse_scan import (
     ROUNDING,
     Arrivals,
     Chunk,
     StateFlow,
+    keeping_scan,
     reverse_scan,
     unexplained,
 )
@@ -24,6 +27,7 @@ from gradreach.kernels.tape import Tape
 __all__ = [
     "Arriving",
     "Injection",
+    "Keeper",
     "LossInjection",
     "Observer",
     "Sink",
@@ -36,6 +40,8 @@ __all__ = [
 Arriving = Sequence[Callable[[int, int], Tensor] | None]
 # Called with (layer, direction, segment, chunk); it keeps no tensor of the chunk.
 Sink = Callable[[int, int, int, Chunk], None]
+# Called with (layer, direction, segment): where the core is to keep what it finds in one go.
+Keeper = Callable[[int, int, int], KeptRooms]
 # Called with (layer, direction, what arrives).
 Observer = Callable[[int, int, Arriving], None]
 
@@ -107,11 +113,18 @@ def final_gradients(
     return result
 
 
-def sweep(track: Track, injection: Injection, sink: Sink, observe: Observer | None = None) -> None:
+def sweep(
+    track: Track,
+    injection: Injection,
+    sink: Sink,
+    observe: Observer | None = None,
+    keeper: Keeper | None = None,
+) -> None:
     """Sweep all layers, the top one first.
 
     Args:
         observe: Called before each layer and direction with what arrives at its output.
+        keeper: Asked for memory instead of ``sink`` where the core can keep all by itself.
 
     Cost:
         One float64 reverse scan per layer, direction and segment, plus the product with
@@ -132,7 +145,7 @@ def sweep(track: Track, injection: Injection, sink: Sink, observe: Observer | No
                 ]
             if observe is not None:
                 observe(layer, direction, arriving)
-            sweep_layer(track, layer, direction, arriving, injection, sink, below)
+            sweep_layer(track, layer, direction, arriving, injection, sink, below, keeper)
         dense = None if below is None else [
             gradient if mask is None else gradient.mul_(mask[:, None])
             for gradient, mask in zip(below, _masks(track, layer - 1), strict=True)
@@ -147,12 +160,14 @@ def sweep_layer(
     injection: Injection,
     sink: Sink,
     below: list[Tensor] | None = None,
+    keeper: Keeper | None = None,
 ) -> None:
     """Sweep one layer in one direction over all segments, the last one first.
 
     Args:
         arriving: Per segment, what arrives at the layer's output in recurrence time.
         below: Per segment, where to add the gradient of the layer's input, ``(T, P, B, I)``.
+        keeper: As :func:`sweep`'s.
     """
     flow = StateFlow.zeros(track.tapes(layer, direction)[-1], injection.rows)
     for place in reversed(range(len(track.segments))):
@@ -161,6 +176,11 @@ def sweep_layer(
         if place < len(track.links) and track.links[place] != Link.SAME:
             flow = StateFlow.zeros(tape, injection.rows)
         end = injection.end(place, layer, direction, flow)
+        if keeper is not None and below is None and injection.cell(place) is None:
+            into = _kept(segment, tape, arriving[place], end, partial(keeper, layer, direction, place))
+            if into is not None:
+                flow = into
+                continue
         arrivals = Arrivals(arriving[place], end, injection.cell(place), segment.totals)
         turned = None if below is None else _Turned(tape, below[place], direction)
 
@@ -172,6 +192,20 @@ def sweep_layer(
         flow = reverse_scan(tape, arrivals, collect, passing=True)
         if turned is not None:
             turned.finish()
+
+
+def _kept(
+    segment: Segment,
+    tape: Tape,
+    arriving: Callable[[int, int], Tensor] | None,
+    end: StateFlow,
+    rooms: Callable[[], KeptRooms],
+) -> StateFlow | None:
+    """Scan one segment in one call that keeps everything; ``None`` where that is not possible."""
+    if segment.totals or tape.extension is not None:
+        return None
+    whole = None if arriving is None else arriving(0, tape.axis.steps)[:, 0]
+    return keeping_scan(tape, whole, end, rooms)
 
 
 class _Turned:

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from gradreach.kernels.equations import Coefficients, equations_of
-from gradreach.kernels.native.scan import NativeScan, Rooms, room
+from gradreach.kernels.native.scan import KeptRooms, NativeScan, Rooms, room
 from gradreach.kernels.tape import Tape
 
-__all__ = ["Arrivals", "Chunk", "StateFlow", "plain_scan", "reverse_scan", "unexplained"]
+__all__ = ["Arrivals", "Chunk", "StateFlow", "keeping_scan", "plain_scan", "reverse_scan", "unexplained"]
 
 CHUNK = 32  # steps whose local derivatives are in memory at once
 # Bytes of pre-activation gradient in a stretch of the core: a call costs some tens of
@@ -126,6 +126,31 @@ def reverse_scan(
     if native is None or tape.hidden.device != arrivals.end.hidden.device:
         return plain_scan(tape, arrivals, sink)
     return _native_scan(native, tape, arrivals, sink, passing)
+
+
+def keeping_scan(
+    tape: Tape, arriving: Tensor | None, end: StateFlow, rooms: Callable[[], KeptRooms]
+) -> StateFlow | None:
+    """Run one tape backwards as :func:`reverse_scan`, where the core keeps all it finds itself.
+
+    Args:
+        arriving: What arrives at the outputs, ``(T, B, H)``; nothing arrives at the cells.
+        end: What arrives at each sequence's last state, one gradient.
+        rooms: Gives the memory, asked for only where the core takes the call.
+
+    Returns:
+        The flow into the initial state; ``None``, nothing done, where it does not.
+
+    Cost:
+        As :func:`reverse_scan`, without the float64 copies of what is kept.
+    """
+    noise = ROUNDING[tape.rounded_to]
+    native = NativeScan.of(tape, 1, noise, LOST[noise])
+    if native is None or not all(part.is_cpu for part in (tape.hidden, end.hidden)):
+        return None
+    flow = StateFlow.zeros(tape)
+    native.bind(flow.hidden, flow.cell, (end.hidden, end.cell))
+    return flow if native.keep(arriving, rooms()) else None
 
 
 def _native_scan(

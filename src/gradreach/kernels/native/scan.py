@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,13 +11,28 @@ from torch import Tensor
 from gradreach.kernels.native.series import Place, address, core_for, place
 from gradreach.kernels.tape import Tape
 
-__all__ = ["NativeScan", "Rooms", "room"]
+__all__ = ["KeptRooms", "NativeScan", "Rooms", "room"]
 
 KINDS = {"tanh": 0, "relu": 0, "gru": 1, "lstm": 2}  # csrc/table.h
 GATES = {"tanh": "", "relu": "", "gru": "rznq", "lstm": "ifgo"}
 SIDES = {"tanh": 1, "relu": 1, "gru": 3, "lstm": 4}
 
 Rooms = dict[str, Tensor]  # memory that is used again, by name
+
+
+class KeptRooms(NamedTuple):
+    """Where a scan keeps what it finds: values and, where they are float32, scales of rows.
+
+    Shape:
+        hidden, cell: ``(T, B, H)``. side: ``(T, B, G·H)``, as W_ih sees it. last: ``(T, B, H)``
+        of a GRU, the candidate's columns as W_hh sees them. Scales and norms ``(T, B)`` float64.
+    """
+
+    hidden: tuple[Tensor, Tensor | None]
+    cell: tuple[Tensor, Tensor | None] | None
+    side: tuple[Tensor, Tensor | None]
+    last: tuple[Tensor, Tensor | None] | None
+    norms: Tensor
 
 
 def room(rooms: Rooms | None, name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
@@ -113,6 +128,28 @@ class NativeScan:
             input_side.data_ptr() if gru else 0,
         )  # fmt: skip
         return recurrent_side, input_side
+
+
+    def keep(self, arriving: Tensor | None, rooms: KeptRooms) -> bool:
+        """Run all steps and keep what is found; false, nothing done, where that is not possible.
+
+        Args:
+            arriving: What arrives at the outputs, ``(T, B, H)`` of the tape's dtype or float64.
+        """
+        if arriving is not None:
+            fits = arriving.dtype in (torch.float64, self.tape.hidden.dtype)
+            if not fits or core_for(arriving) is None:
+                return False
+        self.call.keep(
+            self.tape.axis.steps, [at for at, _ in self.places],
+            0 if self.cuts is None else self.cuts.data_ptr(),
+            (0, 0, 0) if arriving is None else place(arriving),
+            arriving is not None and arriving.dtype is torch.float64,
+            [(0, 0) if kept is None else (kept[0].data_ptr(), address(kept[1]))
+             for kept in rooms[:4]],
+            rooms.norms.data_ptr(),
+        )  # fmt: skip
+        return True
 
 
 def _series(tape: Tape) -> list[Tensor]:

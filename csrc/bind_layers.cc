@@ -142,6 +142,8 @@ void bind_layers(nb::module_& m) {
       .def("operands", &LayerCall::operands)
       .def("results", &LayerCall::results)
       .def("reserve_bytes", &LayerCall::reserve_bytes)
+      .def_prop_ro("lanes",
+                   [](const LayerCall& c) { return c.table.vector_bytes / (c.wide ? 8 : 4); })
       .def("forward", &LayerCall::forward)
       .def("backward", &LayerCall::backward);
   m.def("workspace_trim", &gradreach::workspace_trim);

@@ -78,6 +78,12 @@ struct TapeScan {
     call.end_cell = at<const double>(end_cell);
   }
 
+  /// The gates lie as a layer of ours has left them; c before the first step is elsewhere.
+  void spread(int64_t lanes, int64_t elements, Address first_cell) {
+    call.gates = {lanes, elements};
+    call.first_cell = at<const void>(first_cell);
+  }
+
   /// Where a gradient is kept: its values and their scales.
   using Kept = std::tuple<Address, Address>;
 
@@ -236,7 +242,7 @@ void row_norms(bool wide, int64_t steps, int64_t batch, int64_t size, int thread
 
 void unit_sums(bool wide, int64_t steps, int64_t batch, int64_t size, int threads,
                const Place& values, Address lengths, Address per_unit, Address per_step,
-               Address low, Address zero, double level, bool relu) {
+               Address low, Address zero, double level, bool relu, int64_t lanes, int64_t spread) {
   RowsCall a;
   a.steps = steps;
   a.batch = batch;
@@ -250,6 +256,7 @@ void unit_sums(bool wide, int64_t steps, int64_t batch, int64_t size, int thread
   a.zero = at<double>(zero);
   a.level = level;
   a.relu = relu;
+  a.units = {lanes, spread};
   const nb::gil_scoped_release unlocked;
   const KernelTable& table = gradreach::kernels();
   check((wide ? table.unit_sums_f64 : table.unit_sums_f32)(a));
@@ -295,6 +302,7 @@ void bind_scan(nb::module_& m) {
       .def(nb::init<bool, int, bool, int64_t, int64_t, int64_t, int, Address, Address, double,
                     double>())
       .def("flow", &TapeScan::flow)
+      .def("spread", &TapeScan::spread)
       .def("keep", &TapeScan::keep)
       .def("run", &TapeScan::run);
   m.def("weight_terms", &weight_terms);

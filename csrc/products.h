@@ -50,6 +50,19 @@ void product_tile(const float* left, int64_t depth, const float* __restrict pane
   if (direction) store(dot, load(dot) + even + odd);
 }
 
+/// The largest magnitude of a row.
+inline float size_of(const float* p, int64_t n) {
+  constexpr int L = kLanes<float>;
+  Vec<float> most = {};
+  for (int64_t i = 0; i < n; i += L) {
+    const Vec<float> v = vabs<float>(load_some(p + i, static_cast<int>(n - i < L ? n - i : L)));
+    most = v > most ? v : most;
+  }
+  float peak = 0.0f;
+  for (int i = 0; i < L; ++i) peak = most[i] > peak ? most[i] : peak;
+  return peak;
+}
+
 /// One thread's part of the sum: its own rows.
 class Products {
  public:
@@ -111,17 +124,6 @@ class Products {
 
   static const float* row(const Series& x, int64_t t, int64_t b) {
     return static_cast<const float*>(x.data) + t * x.step + b * x.row;
-  }
-
-  static float size_of(const float* p, int64_t n) {
-    Vec<float> most = {};
-    for (int64_t i = 0; i < n; i += L) {
-      const Vec<float> v = vabs<float>(load_some(p + i, static_cast<int>(n - i < L ? n - i : L)));
-      most = v > most ? v : most;
-    }
-    float peak = 0.0f;
-    for (int i = 0; i < L; ++i) peak = most[i] > peak ? most[i] : peak;
-    return peak;
   }
 
   void find_peaks(int64_t t) const {
@@ -282,6 +284,108 @@ class Products {
   }
 };
 
+/// The same where the left factor has one or two columns: nothing is laid out, each row of the
+/// gradient is read once.
+class NarrowProducts {
+ public:
+  static constexpr int L = kLanes<float>;
+  static constexpr int64_t kMost = 2;
+
+  NarrowProducts(const ProductsCall& a, Arena& arena) : a_(a), width_((a.columns + L - 1) / L * L) {
+    term_ = arena.take<float>(a.rows * width_);
+    total_ = arena.take<double>(a.rows * width_);
+  }
+
+  const double* total() const { return total_; }
+  int64_t width() const { return width_; }
+
+  void run(int64_t first, int64_t last) {
+    std::memset(total_, 0, static_cast<size_t>(a_.rows * width_) * sizeof(double));
+    for (int64_t t = first; t < last; ++t) step(t);
+  }
+
+ private:
+  const ProductsCall& a_;
+  const int64_t width_;
+  float* term_;
+  double* total_;
+
+  void step(int64_t t) const {
+    double size = 0.0;
+    for (int64_t b = 0; b < a_.batch; ++b) {
+      double most = 0.0;
+      for (int64_t i = 0; i < a_.rows; ++i) {
+        const double v = __builtin_fabs(factor(t, b, i));
+        most = v > most ? v : most;
+      }
+      size = most > size ? most : size;
+    }
+    if (!usable(size)) size = 1.0;
+    std::memset(term_, 0, static_cast<size_t>(a_.rows * width_) * sizeof(float));
+    for (int64_t b = 0; b < a_.batch; ++b) {
+      const float* const right =
+          static_cast<const float*>(a_.right.data) + t * a_.right.step + b * a_.right.row;
+      for (int64_t i = 0; i < a_.rows; ++i) {
+        float* const term = term_ + i * width_;
+        const Vec<float> by = splat(static_cast<float>(factor(t, b, i) / size));
+        int64_t j = 0;
+        for (; j + L <= a_.columns; j += L) store(term + j, load(term + j) + by * load(right + j));
+        if (j < a_.columns)
+          store(term + j,
+                load(term + j) + by * load_some(right + j, static_cast<int>(a_.columns - j)));
+      }
+    }
+    for (int64_t i = 0; i < a_.rows; ++i) {
+      const float* const term = term_ + i * width_;
+      double* const total = total_ + i * width_;
+      const float* const direction = a_.direction ? a_.direction + i * a_.columns : nullptr;
+      Wide dot = {};
+      each_vector(0, a_.columns, [&](int64_t j, int n) {
+        const Wide c = widen(term + j, n);
+        store_some(total + j, load_some(total + j, n) + c * size, n);
+        if (direction) dot += c * widen(direction + j, n);
+      });
+      if (direction) a_.along[t] += lane_sum(dot) * size;
+    }
+  }
+
+  /// What a row of the gradient is multiplied with.
+  double factor(int64_t t, int64_t b, int64_t i) const {
+    const float* const left =
+        static_cast<const float*>(a_.left.data) + t * a_.left.step + b * a_.left.row;
+    const float* const right =
+        static_cast<const float*>(a_.right.data) + t * a_.right.step + b * a_.right.row;
+    const double scale = a_.scales[t * a_.batch + b];
+    // A row of zeros has the scale 1, which is nobody's size.
+    if (scale == 1.0 && size_of(right, a_.columns) == 0.0f) return 0.0;
+    return static_cast<double>(left[i]) * scale;
+  }
+};
+
+inline bool narrow_products(const ProductsCall& a, const Plan& plan) {
+  return with_memory([&](Arena& arena) {
+    Arena own[64];
+    for (int m = 0; m < plan.members; ++m) {
+      own[m] = arena;
+      NarrowProducts(a, arena);
+    }
+    if (arena.base == nullptr) return;
+    int done = 0;  // of how many threads there are sums
+    Barrier barrier;
+    on_threads(plan, &barrier, [&](int, const Member& member) {
+      NarrowProducts work(a, own[member.rank]);
+      work.run(member.begin(a.steps), member.end(a.steps));
+      if (member.rank == 0) done = member.size;
+    });
+    for (int m = 0; m < done; ++m) {
+      const NarrowProducts work(a, own[m]);
+      for (int64_t i = 0; i < a.rows; ++i)
+        for (int64_t j = 0; j < a.columns; ++j)
+          a.total[i * a.columns + j] += work.total()[i * work.width() + j];
+    }
+  });
+}
+
 inline bool products(const ProductsCall& a) {
   if (a.rows == 0 || a.steps == 0 || a.columns == 0 || a.batch == 0) return true;
   const double flops =
@@ -289,6 +393,8 @@ inline bool products(const ProductsCall& a) {
   Plan plan;
   if (a.threads > 1 && flops > 1e6 && !forked_from_threads())
     plan.members = a.threads < 64 ? a.threads : 64;
+  // The scales belong to the wide factor there.
+  if (a.rows <= NarrowProducts::kMost && a.delta_right) return narrow_products(a, plan);
   return with_memory([&](Arena& arena) {
     Products shared(a, Member{});
     const auto lay = [&](Products& work, Arena& room, int own) {

@@ -79,13 +79,13 @@ void unit_sums(const RowsCall& a, int64_t first, int64_t last, double* per_step)
           static_cast<const U*>(a.values.data) + t * a.values.step + b * a.values.row;
       if (a.per_unit)
         each_vector(first, last, [&](int64_t i, int n) {
-          const Wide x = widen(row + i, n);
+          const Wide x = widen(row + a.units.at(i), n);
           store_some(a.per_unit + i, load_some(a.per_unit + i, n) + x, n);
           sum += x;
         });
       if (a.low)
         each_vector(first, last, [&](int64_t i, int n) {
-          const Wide x = widen(row + i, n);
+          const Wide x = widen(row + a.units.at(i), n);
           Wide slope = 1.0 - x * x;
           if (a.relu) slope = x > 0.0 ? splat(1.0) : (x == x ? Wide{} : x);
           const Wide one = splat(1.0), none = {};
@@ -109,7 +109,11 @@ bool unit_sums(const RowsCall& a) {
     std::memset(steps, 0, static_cast<size_t>(a.steps * plan.members) * sizeof(double));
     Barrier barrier;
     on_threads(plan, &barrier, [&](int, const Member& member) {
-      unit_sums<U>(a, member.begin(a.size), member.end(a.size), steps + member.rank * a.steps);
+      // Whole vectors of any width: units that are spread lie together no further than that.
+      constexpr int64_t kUnits = 16;
+      const int64_t parts = (a.size + kUnits - 1) / kUnits, end = member.end(parts) * kUnits;
+      unit_sums<U>(a, member.begin(parts) * kUnits, end < a.size ? end : a.size,
+                   steps + member.rank * a.steps);
     });
     for (int64_t t = 0; a.per_step && t < a.steps; ++t) {
       double sum = 0.0;

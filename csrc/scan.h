@@ -235,9 +235,10 @@ class Scan {
     double* const input = a_.input_side + 3 * at(k, row);
     each_vector(from_, to_, [&](int64_t j, int n) {
       const Wide d = widen(delta + j, n) + widen(flow + j, n);
-      const Wide reset = widen(r + j, n), keep = widen(z + j, n), fresh = widen(c + j, n);
+      const int64_t u = a_.gates.at(j);
+      const Wide reset = widen(r + u, n), keep = widen(z + u, n), fresh = widen(c + u, n);
       const Wide candidate = d * ((1.0 - keep) * (1.0 - fresh * fresh));
-      const Wide dr = candidate * widen(q + j, n) * (reset * (1.0 - reset));
+      const Wide dr = candidate * widen(q + u, n) * (reset * (1.0 - reset));
       const Wide dz = d * ((widen(before + j, n) - fresh) * (keep * (1.0 - keep)));
       const Wide dq = candidate * reset;
       store_some(delta + j, d, n);
@@ -259,12 +260,16 @@ class Scan {
     double* const flow_cell = a_.flow_cell + row * size;
     const U *const i = series(0, k, row), *const f = series(1, k, row),
                    *const g = series(2, k, row), *const o = series(3, k, row),
-                   *const c = series(4, k, row), *const before = series(5, k, row);
+                   *const c = series(4, k, row);
+    const U* const before = a_.first_cell && a_.start + k == 0
+                                ? static_cast<const U*>(a_.first_cell) + row % a_.batch * size
+                                : series(5, k, row);
     if (a_.outside) {
       separate(delta, a_.outside + at(k, row), flow);
       for (int64_t j = 0; j < size; ++j) {  // what reaches c through h is part of its flow
         const double t = std::tanh(static_cast<double>(c[j]));
-        flow_cell[j] += (delta[j] + flow[j]) * (static_cast<double>(o[j]) * (1.0 - t * t));
+        flow_cell[j] +=
+            (delta[j] + flow[j]) * (static_cast<double>(o[a_.gates.at(j)]) * (1.0 - t * t));
       }
       separate(delta_cell, a_.outside_cell + at(k, row), flow_cell);
     }
@@ -272,8 +277,9 @@ class Scan {
     const bool through = !a_.outside;
     each_vector(from_, to_, [&](int64_t j, int n) {
       const Wide d = widen(delta + j, n) + widen(flow + j, n), squashed = vtanh(widen(c + j, n));
-      const Wide in = widen(i + j, n), forget = widen(f + j, n), out = widen(o + j, n);
-      const Wide candidate = widen(g + j, n);
+      const int64_t u = a_.gates.at(j);
+      const Wide in = widen(i + u, n), forget = widen(f + u, n), out = widen(o + u, n);
+      const Wide candidate = widen(g + u, n);
       Wide dc = widen(delta_cell + j, n) + widen(flow_cell + j, n);
       if (through) dc += d * (out * (1.0 - squashed * squashed));
       store_some(delta + j, d, n);

@@ -16,6 +16,14 @@ struct Series {
 
 constexpr int kScanSeries = 6;
 
+/// How the gates of a row lie: in a series of their own, or as a layer of ours leaves them
+/// (layer.h): `lanes` units of one gate, then as many of the next, and the next units `spread`
+/// elements on.
+struct Spread {
+  int64_t lanes = 0, spread = 0;  // 0: neighbouring units are neighbours
+  int64_t at(int64_t unit) const { return lanes ? unit / lanes * spread + unit % lanes : unit; }
+};
+
 /// Rows of a gradient as they are kept, contiguous: (K, B, size) of U, for float divided by scales.
 struct KeptRows {
   void* values = nullptr;
@@ -36,7 +44,9 @@ struct ScanCall {
 
   // RNN: h. GRU: r z n q h_before. LSTM: i f g o c c_before. Their first step is the stretch's.
   Series series[kScanSeries];
-  const int64_t* lengths = nullptr;                         // (B)
+  Spread gates;                      // of the first four
+  const void* first_cell = nullptr;  // (B, H): c before the first step of all, or null: c_before's
+  const int64_t* lengths = nullptr;  // (B)
   const double *end_hidden = nullptr, *end_cell = nullptr;  // (P, B, H), null: nothing
   double *flow_hidden = nullptr, *flow_cell = nullptr;      // (P, B, H), in and out
   int64_t start = 0, steps = 0;                             // of the stretch
@@ -110,6 +120,7 @@ struct RowsCall {
   int64_t steps = 0, batch = 0, size = 0;
   int threads = 1;
   Series values;
+  Spread units;
   const int64_t* lengths = nullptr;                 // (B): rows that exist; null: all
   double* norms = nullptr;                          // (T, B)
   double *per_unit = nullptr, *per_step = nullptr;  // (size), (T): sums of the values

@@ -12,9 +12,15 @@ from gradreach.kernels import reverse_scan as module
 from gradreach.kernels.equations import equations_of
 from gradreach.kernels.native.core import load
 from gradreach.kernels.native.rows import distance, row_norms, slopes_below, unit_sums, write_scaled
-from gradreach.kernels.native.scan import NativeScan
+from gradreach.kernels.native.scan import KeptRooms, NativeScan
 from gradreach.kernels.native.terms import Block, add_along, weight_terms
-from gradreach.kernels.reverse_scan import Arrivals, StateFlow, plain_scan, reverse_scan
+from gradreach.kernels.reverse_scan import (
+    Arrivals,
+    StateFlow,
+    keeping_scan,
+    plain_scan,
+    reverse_scan,
+)
 from gradreach.kernels.tape import LayerWeights, Tape
 from gradreach.kernels.time_axis import TimeAxis
 
@@ -149,6 +155,58 @@ def test_passing_chunks_are_right_while_they_last(kind):
     assert len(found) > 1
     for start, values in found:
         torch.testing.assert_close(values, whole[start], rtol=1e-11, atol=1e-13)
+
+
+def kept_rooms(tape):
+    """Make memory for a scan that keeps what it finds."""
+
+    def rows(size):
+        values = tape.hidden.new_empty(*tape.hidden.shape[:2], size)
+        wide = tape.hidden.dtype == torch.float64
+        return values, None if wide else torch.empty(values.shape[:2], dtype=torch.float64)
+
+    units, kind = tape.hidden_size, tape.kind
+    norms = torch.empty(tape.hidden.shape[:2], dtype=torch.float64)
+    return KeptRooms(
+        rows(units), rows(units) if kind == "lstm" else None, rows(GATES[kind] * units),
+        rows(units) if kind == "gru" else None, norms,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("batch", "hidden"), [(3, 20), (24, 100), (2, 400)], ids=str)
+def test_a_scan_that_keeps_what_it_finds_finds_the_same(
+    kind, dtype, batch, hidden, threads, monkeypatch
+):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    lengths = [20] * (batch - 1) + [9]
+    tape = drawn_tape(kind, dtype, lengths, hidden, (4,))
+    arriving, end = torch.randn_like(tape.hidden), drawn_arrivals(tape, 1).end
+    rooms = kept_rooms(tape)
+
+    into = keeping_scan(tape, arriving, end, lambda: rooms)
+
+    arrivals = Arrivals(lambda start, stop: arriving[start:stop, None], end)
+    expected = laid_out(plain_scan, tape, arrivals)
+    assert_same({"into_hidden": into.hidden}, {"into_hidden": expected["into_hidden"]})
+    sides = {"hidden": rooms.hidden, "cell": rooms.cell, "input_side": rooms.side}
+    if rooms.last is not None:
+        sides["recurrent_side"] = rooms.last
+    for name, kept in sides.items():
+        if kept is None:
+            continue
+        values = kept[0].double() if kept[1] is None else kept[0].double() * kept[1][..., None]
+        wanted = expected[name][:, 0, :, -values.shape[-1] :]
+        peak = wanted.abs().amax(-1, keepdim=True)
+        # In float32 a row is kept with 24 digits of its largest entry.
+        close = 1e-12 if dtype == torch.float64 else 6.1e-8
+        assert ((values - wanted).abs() <= close * peak).all(), name
+    whole = expected["hidden"][:, 0].norm(dim=-1)
+    if kind == "lstm":
+        whole = torch.hypot(whole, expected["cell"][:, 0].norm(dim=-1))
+    torch.testing.assert_close(rooms.norms, whole, rtol=1e-12, atol=0)
 
 
 def test_a_tape_the_core_does_not_take_is_scanned_plainly(monkeypatch):

@@ -24,9 +24,14 @@ def gates_of(track: Track, place: tuple[int, int]) -> dict[str, Gate]:
     longest = int((count > 0).sum())
     gates = {}
     for name in equations_for(tapes[0]).gates:
-        values = track.joined([tape.activations[name] for tape in tapes])
-        if (sums := unit_sums(values, track.lengths())) is not None:
-            mean = sums.per_step / values.shape[-1] / count
+        sums = None
+        if tapes[0].kept is not None:
+            sums = tapes[0].kept.sums(name, track.lengths())
+        else:
+            values = track.joined([tape.activations[name] for tape in tapes])
+            sums = unit_sums(values, track.lengths())
+        if sums is not None:
+            mean = sums.per_step / tapes[0].units / count
             per_unit = sums.per_unit / count.sum()
             gates[name] = Gate(per_unit.numpy(), mean[:longest].numpy())
             continue

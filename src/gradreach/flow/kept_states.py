@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -16,6 +16,7 @@ from gradreach.flow.lyapunov import lyapunov_spectrum
 from gradreach.flow.sensitivity import state_sensitivity
 from gradreach.flow.sources.links import Link
 from gradreach.flow.track import Track
+from gradreach.kernels.equations import equations_for
 from gradreach.kernels.tape import LayerWeights, Tape
 from gradreach.kernels.time_axis import TimeAxis
 from gradreach.records import (
@@ -38,7 +39,17 @@ class KeptStates:
     with one stand in ``tape.cuts``.
     """
 
-    tape: Tape
+    given: Tape
+
+    @cached_property
+    def tape(self) -> Tape:
+        """The tape, its gates recomputed where the measurement read them elsewhere."""
+        if self.given.activations or self.given.extension is not None:
+            return self.given
+        tape = replace(self.given, activations={})
+        with torch.no_grad():
+            equations_for(tape).recompute(tape)
+        return tape
 
     @cached_property
     def rows(self) -> Tensor:
@@ -108,8 +119,10 @@ def kept_states(track: Track, place: tuple[int, int]) -> KeptStates:
         No arithmetic. The states, inputs and activations that the replay has computed anyway
         stay in memory with the record, in the user's dtype: a simple RNN's record grows by
         about 1 %, a GRU's by a quarter, an LSTM's by 40 % (float64: by half and by 73 %; ragged
-        batches: by 15 points more). One copy of the layer's weights is made, for an optimizer
-        changes them in place; several calls on one axis are joined, which copies their states.
+        batches: by 15 points more). Of layers of ours that were not replayed no activations
+        stay; they are recomputed when first asked for. One copy of the layer's weights is made, for
+        an optimizer changes them in place; several calls on one axis are joined, which copies
+        their states.
     """
     tapes = track.tapes(*place)
     lengths = track.lengths().cpu()

@@ -44,7 +44,9 @@ def _shares(tapes: Sequence[Tape], level: float) -> tuple[Tensor, Tensor]:
     for tape in tapes:
         count += int(tape.axis.lengths.sum())
         own = None
-        if tape.extension is None:  # else φ' is not told by the cell's output
+        if tape.kept is not None:
+            own = tape.kept.slopes_below(tape.axis.lengths, level)
+        elif tape.extension is None:  # else φ' is not told by the cell's output
             own = slopes_below(_output(tape), tape.axis.lengths, level, relu=tape.kind == "relu")
         below, none = _counted(tape, level) if own is None else own
         low += below

@@ -177,7 +177,9 @@ def sweep_layer(
             flow = StateFlow.zeros(tape, injection.rows)
         end = injection.end(place, layer, direction, flow)
         if keeper is not None and below is None and injection.cell(place) is None:
-            into = _kept(segment, tape, arriving[place], end, partial(keeper, layer, direction, place))
+            into = _kept(
+                segment, tape, arriving[place], end, partial(keeper, layer, direction, place)
+            )
             if into is not None:
                 flow = into
                 continue

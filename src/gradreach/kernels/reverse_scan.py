@@ -19,7 +19,15 @@ from gradreach.kernels.equations import Coefficients, equations_of
 from gradreach.kernels.native.scan import KeptRooms, NativeScan, Rooms, room
 from gradreach.kernels.tape import Tape
 
-__all__ = ["Arrivals", "Chunk", "StateFlow", "keeping_scan", "plain_scan", "reverse_scan", "unexplained"]
+__all__ = [
+    "Arrivals",
+    "Chunk",
+    "StateFlow",
+    "keeping_scan",
+    "plain_scan",
+    "reverse_scan",
+    "unexplained",
+]
 
 CHUNK = 32  # steps whose local derivatives are in memory at once
 # Bytes of pre-activation gradient in a stretch of the core: a call costs some tens of

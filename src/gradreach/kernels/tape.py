@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from gradreach.kernels.extension import Extension
+from gradreach.kernels.native.kept_gates import KeptGates
 from gradreach.kernels.time_axis import TimeAxis
 
-__all__ = ["LayerWeights", "Replay", "Replayable", "ReplayableCell", "SplitsState", "Tape"]
+__all__ = ["LayerWeights", "Remembering", "Replay", "Replayable", "ReplayableCell", "SplitsState",
+           "Tape"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class Tape:
         extension: What a layer of our own adds to torch's equations.
         given: The parameters as the module has them, where ``weights`` are copies (``half.py``).
         precision: The 16-bit type the user's pass computed in, where it did.
+        kept: The gates as the user's own pass left them in the core: then ``activations`` and
+            ``cell`` stay empty until somebody recomputes them.
     """
 
     kind: str
@@ -69,6 +73,7 @@ class Tape:
     extension: Extension | None = None
     given: dict[str, Tensor] | None = None
     precision: torch.dtype | None = None
+    kept: KeptGates | None = None
 
     @property
     def rounded_to(self) -> torch.dtype:
@@ -158,6 +163,22 @@ class Replayable(Protocol):
             state: The initial state given to the call, or ``None``.
             output: Its output sequence (the data, where packed), to compare bits with.
             rng_state: State of the random stream just before the call.
+        """
+        ...
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """A recurrent layer that can make its tapes of what its forwards left in the core."""
+
+    def replay_remembered(
+        self, weights: list[Tensor], inputs: Any, output: Tensor, forwards: list[Any]
+    ) -> Replay | None:
+        """Return the tapes of a call, ``None`` where it has to be run once more.
+
+        Args:
+            weights, inputs, output: As of :meth:`Replayable.replay`.
+            forwards: What :mod:`gradreach.kernels.native.remembering` collected of the call.
         """
         ...
 

@@ -10,11 +10,13 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from gradreach.kernels import recurrence
+from gradreach.kernels.native.remembering import Forward
 from gradreach.kernels.recurrence import CellWeights, Norms
 from gradreach.kernels.tape import Replay
 from gradreach.nn.dilation import run_dilated
 from gradreach.nn.precision import converted, precision_of
 from gradreach.nn.remedies import Remedied
+from gradreach.nn.remembered import remembered_replay
 from gradreach.nn.replay import names_of, replay_own, why_not
 
 __all__ = ["RecurrentLayer"]
@@ -225,6 +227,12 @@ class RecurrentLayer(Remedied, torch.nn.RNNBase):
     ) -> Replay:
         """Run a recorded call once more and return its tapes; see `kernels.tape.Replayable`."""
         return replay_own(self, weights, inputs, state, output, rng_state)
+
+    def replay_remembered(
+        self, weights: list[Tensor], inputs: Any, output: Tensor, forwards: list[Forward]
+    ) -> Replay | None:
+        """Return the tapes of a call from what it left; see `kernels.tape.Remembering`."""
+        return remembered_replay(self, weights, inputs, output, forwards)
 
     def extra_repr(self) -> str:
         """Return torch's line, and the remedies as they were asked for."""

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from gradreach.nn.base import RecurrentLayer
     from gradreach.nn.remedies import Remedied
 
-__all__ = ["cell_parts", "names_of", "replay_own", "why_not"]
+__all__ = ["cell_kind", "cell_parts", "four_of", "names_of", "plainly_torch", "replay_own",
+           "sixteen_bits", "why_not"]  # fmt: skip
 
 TORCH_ACTIVATIONS = {"rnn": ("tanh", "relu"), "gru": ("tanh",), "lstm": ("tanh",)}
 
@@ -74,7 +75,24 @@ def cell_parts(
     tensors = [own[name] for name in names]
     numbers = module._numbers(names, tensors, None, own.__getitem__)
     extension = _extension(module, names, numbers, own, 1)
-    return _kind(module._cell), LayerWeights(*_four(tensors), tuple(names)), extension
+    return _kind(module._cell), LayerWeights(*four_of(tensors), tuple(names)), extension
+
+
+def cell_kind(layer: RecurrentLayer) -> str:
+    """Return the kind of the tapes of a layer."""
+    return _kind(layer._cell)
+
+
+def plainly_torch(layer: RecurrentLayer) -> bool:
+    """Whether a layer adds nothing to torch's own cell."""
+    activation = layer._resting.activation
+    known = activation.custom is None and activation.name in TORCH_ACTIVATIONS[layer.kind]
+    return bool(layer._bare and known and layer._plain and not layer.proj_size)
+
+
+def sixteen_bits(weights: list[Tensor]) -> bool:
+    """Whether some weight is of a 16-bit type, which is widened before it is used."""
+    return any(weight.dtype in HALF for weight in weights)
 
 
 def _kind(cell: Recurrence) -> str:
@@ -183,7 +201,7 @@ def _replay(
             )
             names = tuple(layer._rows()[place])
             four = [part[name] for name in names]
-            row = LayerWeights(*_four([_wide(weight) for weight in four]), names)
+            row = LayerWeights(*four_of([_wide(weight) for weight in four]), names)
             tape = _tape(layer, axis, packed, (sequence, found), entering, row, extension, way == 1)
             if four[0].dtype in HALF:  # computed in float32, but known by the 16-bit weights
                 tape.given, tape.precision = part, four[0].dtype
@@ -255,7 +273,8 @@ def _tape(
     return tape
 
 
-def _four(tensors: list[Tensor]) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+def four_of(tensors: list[Tensor]) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    """Return weights and biases of a layer, ``None`` for biases it has not got."""
     if len(tensors) == 2:
         return tensors[0], tensors[1], None, None
     return tensors[0], tensors[1], tensors[2], tensors[3]

@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from gradreach.flow.sources.arrival import Arrival
 from gradreach.flow.sources.place import Place
+from gradreach.kernels.native.remembering import Forward
 
 __all__ = ["CellCall", "FusedCall", "RecordedCall", "state_parts"]
 
@@ -95,6 +96,8 @@ class FusedCall(RecordedCall):
             original in place.
         weights: The flat weights at the time of the call; of a layer of ours all parameters.
         rng_state: State of the random stream before the call, where dropout draws from it.
+        versions: How often input, state and weights had been changed in place at the call.
+        forwards: What the compiled core has left of it, where a layer of ours ran there.
     """
 
     output: Tensor
@@ -102,6 +105,18 @@ class FusedCall(RecordedCall):
     output_arrival: Arrival
     weights: list[Tensor]
     rng_state: Tensor | None
+    versions: tuple[int, ...] = ()
+    forwards: list[Forward] = field(default_factory=list)
+
+    def leave_graph(self) -> None:
+        """Keep values only, and let go of what the backward needed."""
+        super().leave_graph()
+        self.forwards = []
+
+    def current_versions(self) -> tuple[int, ...]:
+        """Return how often input, state and weights have been changed in place by now."""
+        data = self.inputs.data if isinstance(self.inputs, PackedSequence) else self.inputs
+        return tuple(tensor._version for tensor in (data, *self.entering, *self.weights))
 
     def arrivals(self) -> tuple[Arrival, ...]:
         """Return all gradient slots of the call."""

@@ -19,6 +19,7 @@ from gradreach.flow.sources.calls import CellCall, FusedCall, RecordedCall, stat
 from gradreach.flow.sources.hooks import HeldHooks
 from gradreach.flow.sources.links import Tails
 from gradreach.flow.sources.place import Place
+from gradreach.kernels.native.remembering import Forward, forget, remember
 from gradreach.kernels.tape import Replayable, ReplayableCell, SplitsState
 
 __all__ = ["Recorder"]
@@ -53,6 +54,7 @@ class Recorder(HeldHooks):
         self.on_recorded: Callable[[RecordedCall], None] | None = None
         self.on_reached: Callable[[RecordedCall], None] | None = None
         self._streams: dict[nn.Module, Tensor | None] = {}
+        self._forwards: dict[nn.Module, list[Forward]] = {}
 
     def __enter__(self) -> Recorder:
         module_hooks = torch.nn.modules.module
@@ -66,12 +68,16 @@ class Recorder(HeldHooks):
         """Stop recording; what was recorded stays."""
         super().close()
         self._streams.clear()
+        self._forwards.clear()
+        forget()
 
     def _before(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         if module not in self.modules or not isinstance(module, nn.RNNBase):
             return
         draws = module.training and module.dropout > 0 and module.num_layers > 1
         self._streams[module] = torch.get_rng_state() if draws else None
+        if isinstance(module, Replayable):
+            self._forwards[module] = remember()
 
     def _after(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
@@ -79,6 +85,8 @@ class Recorder(HeldHooks):
         if module not in self.modules:
             return
         name = self.modules[module]
+        forwards = self._forwards.pop(module, [])
+        forget()
         try:
             # Also where there is nothing to look at: tensors of inference mode have no version.
             if _sequence(module, output).grad_fn is None:
@@ -86,6 +94,8 @@ class Recorder(HeldHooks):
                 self.without_graph[name] = self.without_graph.get(name, 0) + 1
                 return
             call = self._record(module, name, args, kwargs, output)
+            if isinstance(call, FusedCall) and forwards:
+                call.forwards, call.versions = forwards, call.current_versions()
         except Exception as error:  # noqa: BLE001  the user's pass goes on, the module is blind
             self.failures[name] = (
                 f"its call could not be recorded ({type(error).__name__}: {error})"

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gradreach.kernels.native import invocation
+from gradreach.kernels.native.remembering import Forward, remembered
 from gradreach.kernels.native.statistics import asked_for, empty_statistics
 from gradreach.kernels.recurrence import CellWeights, Recurrence
 
@@ -65,6 +66,9 @@ class NativeLayer(torch.autograd.Function):
         ctx.save_for_backward(inputs, hidden, cell_state, *weights, output)
         ctx.cell, ctx.batch_sizes, ctx.reverse = cell, batch_sizes, reverse
         ctx.kept, ctx.listeners = kept, asked_for()
+        if (forwards := remembered()) is not None:
+            dense = batch_sizes is None and not reverse
+            forwards.append(Forward(cell, kept, inputs, hidden, cell_state, output, dense))
         return (output, hidden_n) if cell_n is None else (output, hidden_n, cell_n)
 
     @staticmethod

@@ -10,9 +10,19 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from gradreach.kernels.native.core import load
 from gradreach.kernels.native.series import Place, address, core_for, place
 
-__all__ = ["UnitSums", "distance", "row_norms", "slopes_below", "unit_sums", "write_scaled"]
+__all__ = [
+    "UnitSums",
+    "distance",
+    "row_norms",
+    "slopes_at",
+    "slopes_below",
+    "unit_sums",
+    "unit_sums_at",
+    "write_scaled",
+]
 
 
 class UnitSums(NamedTuple):
@@ -105,11 +115,46 @@ def slopes_below(
     return (low, zero) if done else None
 
 
+def unit_sums_at(
+    where: Place, shape: tuple[bool, int, int, int], lengths: Tensor, spread: tuple[int, int]
+) -> UnitSums:
+    """Return `unit_sums` of a gate that the core itself has left.
+
+    Args:
+        shape: Whether it is float64, and T, B, H. spread: Of csrc/scan_calls.h.
+    """
+    per_unit = torch.zeros(shape[3], dtype=torch.float64)
+    per_step = torch.zeros(shape[1], dtype=torch.float64)
+    _count(where, shape, lengths, (per_unit.data_ptr(), per_step.data_ptr(), 0, 0, 0.0, False),
+           spread)  # fmt: skip
+    return UnitSums(per_unit, per_step)
+
+
+def slopes_at(
+    where: Place, shape: tuple[bool, int, int, int], lengths: Tensor, level: float,
+    spread: tuple[int, int],
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Return `slopes_below` of outputs of tanh that the core itself has left."""
+    low = torch.zeros(shape[3], dtype=torch.float64)
+    zero = torch.zeros_like(low)
+    _count(where, shape, lengths, (0, 0, low.data_ptr(), zero.data_ptr(), level, False), spread)
+    return low, zero
+
+
 def _counted(values: Tensor, lengths: Tensor, *rest: Any) -> bool:
     core = core_for(values)
     if core is None or not lengths.is_cpu or lengths.dtype is not torch.int64:
         return False
-    lengths = lengths.contiguous()
-    core.unit_sums(values.dtype is torch.float64, *values.shape, torch.get_num_threads(),
-                   place(values), lengths.data_ptr(), *rest)  # fmt: skip
+    steps, batch, size = values.shape
+    shape = (values.dtype is torch.float64, steps, batch, size)
+    _count(place(values), shape, lengths, rest, (0, 0))
     return True
+
+
+def _count(
+    where: Place, shape: tuple[bool, int, int, int], lengths: Tensor, rest: tuple[Any, ...],
+    spread: tuple[int, int],
+) -> None:  # fmt: skip
+    core: Any = load()
+    lengths = lengths.contiguous()
+    core.unit_sums(*shape, torch.get_num_threads(), where, lengths.data_ptr(), *rest, *spread)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from gradreach.kernels.native.kept_gates import KeptGates
 from gradreach.kernels.native.series import Place, address, core_for, place
 from gradreach.kernels.tape import Tape
 
@@ -79,7 +80,7 @@ class NativeScan:
         """
         if tape.kind not in KINDS or tape.extension is not None:
             return None
-        series = _series(tape)
+        series = [tape.hidden.detach()] if tape.kept is not None else _series(tape)
         weight = tape.weights.recurrent.detach()
         core = core_for(weight, *series)
         if core is None or not tape.hidden.numel() or not tape.axis.lengths.is_cpu:
@@ -96,8 +97,13 @@ class NativeScan:
             tape.axis.batch, tape.hidden_size, torch.get_num_threads(), weight.data_ptr(),
             lengths.data_ptr(), noise, lost,
         )  # fmt: skip
-        places = [(place(part), part.element_size()) for part in series]
-        return cls(tape, call, places, cuts, (series, weight, lengths))
+        places = [place(part) for part in series]
+        if tape.kept is not None:
+            places = _kept_places(tape, tape.kept)
+            call.spread(tape.kept.lanes, tape.kept.spread, address(tape.kept.first_cell))
+        size = tape.hidden.element_size()
+        held = (series, weight, lengths, tape.kept, tape.previous)
+        return cls(tape, call, [(where, size) for where in places], cuts, held)
 
     def bind(self, hidden: Tensor, cell: Tensor | None, end: tuple[Tensor | None, ...]) -> None:
         """Say where the flow is kept and what arrives at the last states, all ``(P, B, H)``."""
@@ -129,7 +135,6 @@ class NativeScan:
         )  # fmt: skip
         return recurrent_side, input_side
 
-
     def keep(self, arriving: Tensor | None, rooms: KeptRooms) -> bool:
         """Run all steps and keep what is found; false, nothing done, where that is not possible.
 
@@ -150,6 +155,12 @@ class NativeScan:
             rooms.norms.data_ptr(),
         )  # fmt: skip
         return True
+
+
+def _kept_places(tape: Tape, kept: KeptGates) -> list[Place]:
+    """Return :func:`_series` where the user's own pass has left it."""
+    gates = [kept.gate(name) for name in GATES[tape.kind]]
+    return [*gates, *(kept.cells() if tape.kind == "lstm" else (place(tape.previous),))]
 
 
 def _series(tape: Tape) -> list[Tensor]:

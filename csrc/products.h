@@ -373,7 +373,8 @@ inline bool narrow_products(const ProductsCall& a, const Plan& plan) {
     int done = 0;  // of how many threads there are sums
     Barrier barrier;
     on_threads(plan, &barrier, [&](int, const Member& member) {
-      NarrowProducts work(a, own[member.rank]);
+      Arena room = own[member.rank];
+      NarrowProducts work(a, room);
       work.run(member.begin(a.steps), member.end(a.steps));
       if (member.rank == 0) done = member.size;
     });

@@ -1,12 +1,12 @@
 """What `measure` costs beyond the user's own pass, in time and memory.
 
-    python benchmarks/measure_cost.py [--pairs 9] [--threads 2] [--out FILE]
+    python benchmarks/measure_cost.py [--pairs 9] [--threads 2] [--kinds KIND,…] [--out FILE]
 
 For nn.RNN, nn.GRU and nn.LSTM and for gradreach's own three layers, at the shapes S1 … S6: the time
 of one forward + backward of the layer itself, and the time from the end of that pass to the
 finished record (replay, float64 reverse scan, contributions, closure check; no lag profile),
 interleaved, medians, as a ratio. Memory: peak of live tensor memory of `measure`, as a ratio to
-that of the training step.
+that of the training step. With --kinds only those are measured; the file keeps its other rows.
 """
 
 from __future__ import annotations
@@ -100,10 +100,10 @@ def memory(layer: nn.RNNBase, x: torch.Tensor, upstream: torch.Tensor) -> tuple[
     return trained, peak_bytes(lambda: gradreach.measure(layer, loss, lag_probes=0))
 
 
-def measured(pairs: int) -> list[dict[str, Any]]:
+def measured(pairs: int, kinds: list[str]) -> list[dict[str, Any]]:
     """Return one row per kind and shape."""
     rows = []
-    for kind in KINDS:
+    for kind in kinds:
         for name, shape in SHAPES.items():
             layer, x, upstream = case(kind, shape)
             plain_seconds(layer, x, upstream)
@@ -139,10 +139,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=9)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--kinds", default=",".join(KINDS), help="of " + ", ".join(KINDS))
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    rows = measured(args.pairs)
+    kinds = args.kinds.split(",")
+    before = json.loads(args.out.read_text())["rows"] if kinds != list(KINDS) else []
+    rows = [row for row in before if row["kind"] not in kinds] + measured(args.pairs, kinds)
+    rows.sort(key=lambda row: KINDS.index(row["kind"]))
     medians = {
         kind: {
             name: statistics.median(row[name] for row in rows if row["kind"] == kind)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
+
+from gradreach.training.checkpoint import (
+    CheckpointError,
+    Course,
+    read_checkpoint,
+    write_checkpoint,
+)
 
 __all__ = ["Evaluation", "Trained", "Training", "supervised"]
 
@@ -138,41 +146,108 @@ class Training:
                 f"iterable of batches; got {type(self.batches).__name__}: give a list of batches"
             )
 
-    def run(self, until: Callable[[Evaluation], bool] | None = None) -> Trained:
+    def run(
+        self,
+        until: Callable[[Evaluation], bool] | None = None,
+        *,
+        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_every: int = 1000,
+    ) -> Trained:
         """Train; the model and the optimizer are changed in place.
 
+        With ``checkpoint``, a run that was killed goes on from its last checkpoint when the same
+        training is run again, and comes to the same bits as if nobody had disturbed it: weights,
+        optimizer, schedule, losses, and where torch, NumPy and ``random`` stand are kept.
+
         Args:
-            until: Asked after each evaluation; the run ends where it says so.
+            until: Asked after each evaluation; the run ends where it says so. When a run goes
+                on, it is asked again about the evaluations that were made before.
+            checkpoint: File to go on from, if it is there, and to write to.
+            checkpoint_every: Steps between two checkpoints; one more is written at the end.
 
         Raises:
-            ValueError: ``batches`` is an iterable without any batch.
+            ValueError: ``batches`` is an iterable without any batch; ``checkpoint_every`` is
+                below 1.
+            TypeError: A checkpoint is wanted, and ``batches`` is no function of the step number:
+                only that can be taken up in the middle.
+            CheckpointError: The file is damaged, or of another training.
+            WriteError: The checkpoint cannot be written.
 
         Cost:
-            What the model costs: of a step of a small network the loop itself is some 10 µs.
+            What the model costs: of a step of a small network the loop itself is some 10 µs. A
+            checkpoint is written in some milliseconds and as long as its bytes take.
         """
         began = time.perf_counter()
-        losses: list[float] = []
-        evaluations: list[Evaluation] = []
+        course = Course() if checkpoint is None else self._taken_up(checkpoint, checkpoint_every)
+        began -= course.seconds
         source = self._source()
-        broken, stopped = 0, None
         self.model.train()
-        for step in range(self.steps):
-            losses.append(self.take_step(source(step)))
-            for tell in self.on_step:
-                tell(step + 1, losses[-1])
-            broken = 0 if np.isfinite(losses[-1]) else broken + 1
-            if broken >= self.patience:
-                stopped = "nonfinite"
+        if until is not None and not course.stopped:
+            for each in course.evaluations:
+                until(Evaluation(*each))
+        first = self.steps if course.stopped else len(course.losses)
+        for step in range(first, self.steps):
+            self._advance(step, source, course, until)
+            if course.stopped:
                 break
-            if self.evaluate_every and (step + 1) % self.evaluate_every == 0:
-                evaluations.append(self._evaluated(step + 1))
-                if until is not None and until(evaluations[-1]):
-                    stopped = "solved"
-                    break
-        if self.evaluate is not None and not (evaluations and evaluations[-1].step == len(losses)):
-            evaluations.append(self._evaluated(len(losses)))
-        seconds = time.perf_counter() - began
-        return Trained(np.array(losses, np.float64), tuple(evaluations), seconds, stopped)
+            if (step + 1) % checkpoint_every == 0:
+                self._keep(checkpoint, course, began)
+        done, made = len(course.losses), course.evaluations
+        if self.evaluate is not None and not (made and made[-1][0] == done):
+            made.append((done, self._evaluated()))
+        self._keep(checkpoint, course, began)
+        evaluations = tuple(Evaluation(*each) for each in made)
+        losses = np.array(course.losses, np.float64)
+        return Trained(losses, evaluations, course.seconds, course.stopped)
+
+    def _advance(
+        self,
+        step: int,
+        source: Callable[[int], Any],
+        course: Course,
+        until: Callable[[Evaluation], bool] | None,
+    ) -> None:
+        """Make one step, with what is due after it."""
+        loss = self.take_step(source(step))
+        course.losses.append(loss)
+        for tell in self.on_step:
+            tell(step + 1, loss)
+        course.broken = 0 if np.isfinite(loss) else course.broken + 1
+        if course.broken >= self.patience:
+            course.stopped = "nonfinite"
+        elif self.evaluate_every and (step + 1) % self.evaluate_every == 0:
+            course.evaluations.append((step + 1, self._evaluated()))
+            if until is not None and until(Evaluation(*course.evaluations[-1])):
+                course.stopped = "solved"
+
+    def _taken_up(self, checkpoint: str | os.PathLike[str], every: int) -> Course:
+        """Return where a run stood, with everything put back there; else a beginning."""
+        _check_count("checkpoint_every", every, 1)
+        if not callable(self.batches):
+            raise TypeError(
+                "Training.run(): argument 'checkpoint' needs batches that are a function of the "
+                f"step number; got {type(self.batches).__name__}, which cannot be taken up in the "
+                "middle: give a function, such as lambda step: data[step % len(data)]"
+            )
+        course = read_checkpoint(checkpoint, self._parts()) or Course()
+        if len(course.losses) > self.steps:
+            raise CheckpointError(
+                f"Training.run(): argument 'checkpoint' names a run of {len(course.losses)} steps, "
+                f"more than the {self.steps} of this training: name another file"
+            )
+        return course
+
+    def _keep(
+        self, checkpoint: str | os.PathLike[str] | None, course: Course, began: float
+    ) -> None:
+        course.seconds = time.perf_counter() - began
+        if checkpoint is not None:
+            write_checkpoint(checkpoint, course, self._parts())
+
+    def _parts(self) -> dict[str, Any]:
+        """Return what changes in a training and can say so."""
+        parts = {"model": self.model, "optimizer": self.optimizer, "scheduler": self.scheduler}
+        return {name: part for name, part in parts.items() if hasattr(part, "state_dict")}
 
     def take_step(self, batch: Any) -> float:
         """Make one optimizer step on a batch; return the loss before it."""
@@ -192,10 +267,10 @@ class Training:
         stream = _again_and_again(self.batches)
         return lambda step: next(stream)
 
-    def _evaluated(self, step: int) -> Evaluation:
+    def _evaluated(self) -> dict[str, float]:
         """Evaluate, and leave the modes of all modules as they were."""
         if self.evaluate is None:
-            return Evaluation(step, {"metric": float("nan")})
+            return {"metric": float("nan")}
         modes = [(module, module.training) for module in self.model.modules()]
         self.model.eval()
         try:
@@ -205,7 +280,7 @@ class Training:
             for module, mode in modes:
                 module.training = mode
         named = said if isinstance(said, Mapping) else {"metric": said}
-        return Evaluation(step, {name: float(value) for name, value in named.items()})
+        return {name: float(value) for name, value in named.items()}
 
 
 def supervised(criterion: Callable[[Tensor, Tensor], Tensor]) -> Loss:

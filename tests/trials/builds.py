@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import signal
@@ -85,3 +86,8 @@ def killed_always(seed: int) -> float:
 def sleeps(seed: int, seconds: float = 1.0) -> float:
     time.sleep(seconds)
     return 1.0 + seed
+
+
+def ends_slowly(seed: int, *, seconds: float) -> float:
+    atexit.register(time.sleep, seconds)
+    return 1.0

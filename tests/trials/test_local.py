@@ -102,6 +102,19 @@ def test_trial_out_of_time_is_ended_with_its_children(pool, tmp_path):
     wait_until_gone(int(note.read_text()))
 
 
+def test_next_trial_does_not_wait_for_what_the_one_before_does_at_its_end(tmp_path):
+    first = spec_of("ends_slowly", seconds=2.0)
+    second = spec_of("sleeps", seed=2, seconds=0.0)
+    study, ended = Study(tmp_path / "study", first), []
+
+    with LocalPool(1, threads=1) as pool:
+        pool.run(
+            [first, second], study, lambda spec, trial: ended.append(spec.seed) if trial else None
+        )
+
+    assert ended == [2, 1]
+
+
 def test_trial_ended_from_outside_is_run_again(pool, tmp_path):
     (trial,) = run(pool, tmp_path, spec_of("killed_at_first", note=str(tmp_path / "first")))
 

@@ -49,6 +49,7 @@ class _Running:
     deadline: float | None
     kills_before: int
     timed_out: bool = False
+    written: int = -1  # descriptor that becomes readable when the result is there
 
 
 def serve() -> NoReturn:
@@ -94,6 +95,7 @@ class _Server:
         self.running: dict[int, _Running] = {}
         self.unread = b""
         self.parked: ParkedProcess | None = None
+        self.selector = selectors.DefaultSelector()
         self.woken, self.waker = os.pipe()
         os.set_blocking(self.waker, False)
         os.set_blocking(self.woken, False)
@@ -105,13 +107,14 @@ class _Server:
             self.replies.write(json.dumps(reply).encode() + b"\n")
 
     def loop(self) -> None:
-        with selectors.DefaultSelector() as selector:
-            selector.register(self.requests, selectors.EVENT_READ)
-            selector.register(self.woken, selectors.EVENT_READ)
+        with self.selector:
+            self.selector.register(self.requests, selectors.EVENT_READ)
+            self.selector.register(self.woken, selectors.EVENT_READ)
             while True:
-                ready = {key.fd for key, _ in selector.select(self._patience())}
+                ready = {key.fd for key, _ in self.selector.select(self._patience())}
                 if self.woken in ready:
                     os.read(self.woken, 4096)
+                self._hear(ready)
                 self._reap()
                 self._end_late()
                 if self.requests in ready and not self._take_requests():
@@ -142,22 +145,42 @@ class _Server:
             parked = ParkedProcess(self._leave)
             parked.begin(request)
         deadline = None if timeout is None else begun + timeout
-        self.running[parked.pid] = _Running(request["start"], begun, deadline, kills)
+        self.running[parked.pid] = _Running(
+            request["start"], begun, deadline, kills, written=parked.written
+        )
+        self.selector.register(parked.written, selectors.EVENT_READ)
         self.parked = ParkedProcess(self._leave)  # while this one computes
 
     def _leave(self) -> None:
         """In a trial: let go of everything that is the server's."""
         gc.enable()
         signal.set_wakeup_fd(-1)
-        for descriptor in (self.requests, self.replies.fileno(), self.woken, self.waker):
+        others = [trial.written for trial in self.running.values() if trial.written >= 0]
+        own = (self.requests, self.replies.fileno(), self.woken, self.waker)
+        self.selector.close()  # of this process: the server's own goes on
+        for descriptor in (*own, *others):
             with contextlib.suppress(OSError):
                 os.close(descriptor)
+
+    def _hear(self, ready: set[int]) -> None:
+        """Pass on which results are there; the ends of their processes take a while yet."""
+        for trial in self.running.values():
+            if trial.written in ready:
+                self._listen_no_more(trial)
+                self.say({"written": trial.name})
+
+    def _listen_no_more(self, trial: _Running) -> None:
+        if trial.written >= 0:
+            self.selector.unregister(trial.written)
+            os.close(trial.written)
+            trial.written = -1
 
     def _reap(self) -> None:
         for pid in list(self.running):
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:
                 trial = self.running.pop(pid)
+                self._listen_no_more(trial)
                 _end_group(pid)  # what it left behind: a data loader's workers, say
                 code = os.waitstatus_to_exitcode(status)
                 lacking = kills_for_memory() > trial.kills_before

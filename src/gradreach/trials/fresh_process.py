@@ -19,12 +19,15 @@ __all__ = ["as_fresh_process"]
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-def as_fresh_process(awaited: Callable[[], dict[str, Any] | None], parent: int) -> NoReturn:
+def as_fresh_process(
+    awaited: Callable[[], dict[str, Any] | None], written: Callable[[], None], parent: int
+) -> NoReturn:
     """Turn this fork into a process of its own, run its trial, write the result, and end.
 
     Args:
         awaited: Returns what the driver asks for, when it does: ``spec``, ``folder``, ``log``,
             ``memory``, ``sys_path``; ``None`` where nothing will be asked.
+        written: Called once the result is there.
         parent: Process id of the server.
     """
     code = 1
@@ -35,7 +38,7 @@ def as_fresh_process(awaited: Callable[[], dict[str, Any] | None], parent: int) 
             os._exit(0)
         _redirect(request["log"])
         _limit_memory(request["memory"])
-        code = _run(request)
+        code = _run(request, written)
     except BaseException:  # noqa: BLE001  the last handler of this process
         with contextlib.suppress(BaseException):
             traceback.print_exc()
@@ -46,7 +49,7 @@ def as_fresh_process(awaited: Callable[[], dict[str, Any] | None], parent: int) 
         os._exit(code)
 
 
-def _run(request: dict[str, Any]) -> int:
+def _run(request: dict[str, Any], written: Callable[[], None]) -> int:
     from gradreach.trials.result_file import write_result
     from gradreach.trials.run import run_trial
     from gradreach.trials.spec import TrialSpec
@@ -57,6 +60,7 @@ def _run(request: dict[str, Any]) -> int:
         sys.path[:] = request["sys_path"]
     trial = run_trial(spec)
     write_result(Path(request["folder"]), trial)
+    written()
     # A fork that leaves by os._exit skips what a Python does at its end; the user's code may
     # count on it. The result is written before: what hangs here costs time, not the trial.
     threading._shutdown()  # type: ignore[attr-defined]

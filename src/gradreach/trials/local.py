@@ -60,7 +60,8 @@ class LocalPool:
         running: dict[int, tuple[TrialSpec, int]] = {}
         while waiting or running:
             try:
-                while waiting and len(running) < self.jobs:
+                # The next one begins while the one before is being cleared away.
+                while waiting and len(running) - len(self._worker.ending) < self.jobs:
                     spec, attempt = waiting[0]
                     folder = study.prepare(spec)
                     running[self._worker.start(spec, folder, study.log_of(spec))] = (

@@ -23,17 +23,21 @@ class ParkedProcess:
 
     Attributes:
         pid: Its process id, which is that of its process group, too.
+        written: Becomes readable, at its end, once it has written its result, or has ended.
     """
 
     def __init__(self, leave: Callable[[], None]) -> None:
         parent = os.getpid()
         theirs, self._ours = os.pipe()
+        self.written, note = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
             os.close(self._ours)
+            os.close(self.written)
             leave()
-            as_fresh_process(lambda: _request_from(theirs), parent)
+            as_fresh_process(lambda: _request_from(theirs), lambda: os.close(note), parent)
         os.close(theirs)
+        os.close(note)
         with contextlib.suppress(OSError):  # both do it: neither knows who comes first
             os.setpgid(self.pid, self.pid)
 
@@ -44,6 +48,7 @@ class ParkedProcess:
                 pipe.write(json.dumps(request).encode())
         except BrokenPipeError:
             os.waitpid(self.pid, 0)
+            os.close(self.written)
             return False
         return True
 

@@ -69,6 +69,8 @@ class Worker:
         self.threads = threads
         self.ready: float | None = None
         """Seconds that the imports took."""
+        self.ending: set[int] = set()
+        """Trials whose results are there, and whose processes are about to end."""
         self._unread = b""
         self._started = 0
         try:
@@ -174,7 +176,10 @@ class Worker:
             told = json.loads(line)
             if "ready" in told:
                 self.ready = told["ready"]
+            elif "written" in told:
+                self.ending.add(told["written"])
             else:
+                self.ending.discard(told["ended"])
                 yield Ended(
                     told["ended"], told["code"], told["timed_out"], told["for_memory"],
                     told["seconds"],

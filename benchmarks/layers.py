@@ -1,11 +1,12 @@
 """How fast the recurrent layers are, against torch.nn, a Python loop, JAX and the hardware.
 
     python benchmarks/layers.py [--quick] [--only SECTION] [--threads 1 2] [--shapes S1 …]
-                                [--jax PYTHON] [--wheel FILE] [--docs PAGE] [--out FILE]
+                                [--jax PYTHON] [--wheel FILE] [--docs PAGE] [--out FILE] [--keep]
 
 Sections: speed (all shapes, against everything), steps (inside a training step), diagnostics,
 ragged, fixed (cost of a call, first call, memory, wheel). JAX runs in the interpreter of --jax,
 by default this one, where it can be imported. --docs rewrites the section "Layers" of a page.
+--keep leaves the sections that are not measured as they stand in --out, with their own date.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--wheel", type=Path, help="a built wheel, for its size")
     parser.add_argument("--docs", type=Path, help="page whose section is rewritten")
     parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--keep", action="store_true", help="other sections stay as they are")
     args = parser.parse_args()
     args.samples = 4 if args.quick else args.samples
     args.threads = sorted(set(args.threads))
@@ -75,6 +77,15 @@ def measured(args: argparse.Namespace, pool: Pool) -> dict[str, Any]:
         found[name] = work[name]()
         print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)
     return found
+
+
+def with_kept(new: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
+    """Return a result with the sections of an older one that were not measured again."""
+    when = {"date": old["date"], "command": old["command"]}
+    stand = [name for name in SECTIONS if name in old and name not in new]
+    earlier = old.get("earlier", {})
+    kept = {name: earlier.get(name, when) for name in stand}
+    return new | {name: old[name] for name in stand} | {"earlier": kept}
 
 
 def about(args: argparse.Namespace, pool: Pool) -> dict[str, Any]:
@@ -133,6 +144,8 @@ def main() -> None:
         result["disturbed_share"] = pool.disturbed / max(pool.visits, 1)
     finally:
         pool.stop()
+    if args.keep:
+        result = with_kept(result, json.loads(args.out.read_text()))
     result["targets"] = [target.to_dict() for target in targets(result)]
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")

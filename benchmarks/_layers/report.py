@@ -48,6 +48,10 @@ def _introduction(result: Result) -> str:
     quick = " **A quick run: few samples, not to be quoted.**" if result["quick"] else ""
     threads = " and ".join(map(str, result["threads"]))
     shapes = ", ".join(f"{name} {shape}" for name, shape in SHAPES.items())
+    earlier = "".join(
+        f" Section {name}: `{its['command']}`, {its['date']}."
+        for name, its in result.get("earlier", {}).items()
+    )
     disturbed = f"{100 * result['disturbed_share']:.0f} %"
     return (
         f"`{result['command']}`, {result['date']}:{quick} {machine['cpu']}, {machine['cpus']} "
@@ -58,7 +62,7 @@ def _introduction(result: Result) -> str:
         f"own, visited in turn, the order reversed every other round; {result['samples']} samples "
         f"or more of each, ratios of the same round, medians. Before anything is timed all "
         f"frameworks must agree on every gradient. In {disturbed} of the visits something else "
-        f"wanted the processors just before or after. Shapes (T, B, I, H): {shapes}."
+        f"wanted the processors just before or after. Shapes (T, B, I, H): {shapes}.{earlier}"
     )
 
 

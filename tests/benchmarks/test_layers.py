@@ -26,7 +26,7 @@ def part(monkeypatch):
     """Import a module of the benchmark, as benchmarks/layers.py finds it."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     yield lambda name: importlib.import_module(f"_layers.{name}")
-    for name in [name for name in sys.modules if name.partition(".")[0] == "_layers"]:
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("_layers", "layers")]:
         del sys.modules[name]
 
 
@@ -175,3 +175,17 @@ def test_peak_grows_with_the_width_of_the_vectors(lacks):
     # Each width doubles the last; 1.3 leaves room for lower clocks and a busy machine.
     assert all(wide > 1.3 * narrow for narrow, wide in pairwise(peaks))
     assert module.peak_gflops("no such set", 1, 0.001) == 0.0
+
+
+def test_sections_that_are_kept_stand_with_the_date_of_their_own(part):
+    part("problem")  # the path of the benchmark is set
+    with_kept = importlib.import_module("layers").with_kept
+    first = {"date": "1", "command": "a", "speed": 1, "steps": 2, "fixed": 3}
+
+    second = with_kept({"date": "2", "command": "b", "fixed": 4}, first)
+    third = with_kept({"date": "3", "command": "c", "steps": 5}, second)
+
+    assert (third["speed"], third["steps"], third["fixed"]) == (1, 5, 4)
+    assert {name: its["date"] for name, its in third["earlier"].items()} == {
+        "speed": "1", "fixed": "2",
+    }  # fmt: skip

@@ -17,6 +17,7 @@ from torch import nn
 from gradreach.runs.files import WriteError
 from gradreach.training import Training
 from gradreach.training.checkpoint import CheckpointError
+from gradreach.training.state_file import state_bytes
 
 # Dropout draws from torch, the batches from NumPy's and Python's own streams.
 PROGRAM = """
@@ -126,7 +127,8 @@ def test_until_is_asked_again_about_what_was_evaluated(tmp_path):
         (b"", "it cannot be read"),
         (b"PK\x03\x04 half of it", "it cannot be read"),
         ({"weights": torch.zeros(2)}, "it cannot be read"),
-        ({"gradreach_checkpoint": 9, "parts": {}}, "another kind of training"),
+        (state_bytes({"gradreach_checkpoint": 9, "parts": {}}), "another kind of training"),
+        (state_bytes({"gradreach_checkpoint": 1})[:-1], "it cannot be read"),
     ],
 )
 def test_file_that_is_no_checkpoint_is_refused(tmp_path, content, words):

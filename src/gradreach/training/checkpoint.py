@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import random
 from dataclasses import asdict, dataclass, field
@@ -14,6 +13,7 @@ import torch
 
 from gradreach.errors import GradreachError
 from gradreach.runs.files import write_whole
+from gradreach.training.state_file import read_state, state_bytes
 
 __all__ = ["CheckpointError", "Course", "read_checkpoint", "write_checkpoint"]
 
@@ -50,19 +50,19 @@ def write_checkpoint(path: str | os.PathLike[str], course: Course, parts: dict[s
         course: So far. parts: Model, optimizer, scheduler: whatever has a ``state_dict``.
 
     Raises:
+        CheckpointError: A part's state is more than tensors and plain data.
         WriteError: The file cannot be written; what stood there still stands.
 
     Example:
         >>> import tempfile
         >>> layer, course = torch.nn.Linear(1, 1), Course(losses=[0.5])
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     write_checkpoint(Path(folder) / "a.pt", course, {"model": layer})
-        ...     read_checkpoint(Path(folder) / "a.pt", {"model": layer}).losses
+        ...     write_checkpoint(Path(folder) / "a.safetensors", course, {"model": layer})
+        ...     read_checkpoint(Path(folder) / "a.safetensors", {"model": layer}).losses
         [0.5]
     """
-    held = io.BytesIO()
-    torch.save(
-        {
+    try:
+        held = state_bytes({
             "gradreach_checkpoint": VERSION,
             "course": {
                 **asdict(course),
@@ -70,10 +70,13 @@ def write_checkpoint(path: str | os.PathLike[str], course: Course, parts: dict[s
             },
             "parts": {name: part.state_dict() for name, part in parts.items()},
             "random": _streams(),
-        },
-        held,
-    )
-    write_whole(path, held.getvalue())
+        })  # fmt: skip
+    except TypeError as error:
+        raise CheckpointError(
+            f"Training.run(): argument 'checkpoint' cannot be used with this training ({error}): "
+            "leave it out"
+        ) from error
+    write_whole(path, held)
 
 
 def read_checkpoint(path: str | os.PathLike[str], parts: dict[str, Any]) -> Course | None:
@@ -88,9 +91,9 @@ def read_checkpoint(path: str | os.PathLike[str], parts: dict[str, Any]) -> Cour
     if not place.exists():
         return None
     try:
-        found = torch.load(place, map_location="cpu", weights_only=True)
+        found = read_state(place)
         sound = found["gradreach_checkpoint"] == VERSION and found["parts"].keys() == parts.keys()
-    except Exception as error:  # torch's readers raise what they happen to meet
+    except Exception as error:  # the reader raises what it happens to meet
         raise CheckpointError(_no_use(place, f"it cannot be read: {_first_line(error)}")) from error
     if not sound:
         raise CheckpointError(_no_use(place, "it was written by another kind of training"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -43,9 +44,18 @@ def test_cluster_that_wants_a_token_is_explained_within_ten_seconds(tmp_path):
 
         assert time.monotonic() - begun < 10
     finally:
-        os.killpg(head.pid, 15)
-        head.wait(20)
+        end(head)
         shutil.rmtree(short, ignore_errors=True)
+
+
+def end(head: subprocess.Popen[bytes]) -> None:
+    """End a head with its processes; one that still begins looks for them for half a minute."""
+    os.killpg(head.pid, signal.SIGTERM)
+    try:
+        head.wait(5)
+    except subprocess.TimeoutExpired:
+        os.killpg(head.pid, signal.SIGKILL)
+        head.wait(20)
 
 
 def test_address_where_nobody_answers_is_told_at_once():

@@ -30,16 +30,32 @@ struct Right {
 /// What a tile does with its sums.
 enum class Into { kStore, kAdd, kBias };
 
-/// out[m][at..at+n) (=, +=, bias +) sum_k left[m][k] * panel[k][0..n), for ROWS rows m.
+/// out[m][at..at+n) (=, +=, bias +) sum_k left[m][k] * panel[k][0..n), for a few rows m.
 ///
-/// NV vectors a row; the last one holds `tail` columns that exist. ByRows: left[m] points to a
-/// row whose elements follow each other, and `ahead` to what will be wanted next. Else left[0]
-/// points to element (k = 0, m = 0) of a matrix with `stride` elements from one k to the next, and
-/// rows m follow each other in it. InPlace: see Right; `ends`: the matrix ends with the last k.
+/// The last vector of a row holds `tail` columns that exist. By rows: left[m] points to a row whose
+/// elements follow each other, and `ahead` to what will be wanted next. Else left[0] points to
+/// element (k = 0, m = 0) of a matrix with `stride` elements from one k to the next, and rows m
+/// follow each other in it. `ends`: the matrix ends with the last k (see Right).
+///
+/// Handed on by reference: a tile takes a fraction of a microsecond, and arguments on the stack
+/// that are written in halves and read whole hold it up.
+template <class T>
+struct TileCall {
+  const T* const* left;
+  int64_t stride;
+  Walk walk;
+  const T* panel;
+  int64_t panel_stride;
+  bool ends;
+  T* const* out;
+  int64_t at;
+  int tail;
+  Into into;
+  const T *bias, *ahead;
+};
+
 template <class T, int ROWS, int NV, bool ByRows, bool InPlace>
-void tile(const T* const* left, int64_t stride, Walk walk, const T* __restrict panel,
-          int64_t panel_stride, bool ends, T* const* out, int64_t at, int tail, Into into,
-          const T* bias, const T* ahead) {
+void tile(const TileCall<T>& c) {
   using V = Vec<T>;
   constexpr int L = kLanes<T>;
   // Every loop over rows and vectors is unrolled, so that each sum is a register of its own from
@@ -50,14 +66,19 @@ void tile(const T* const* left, int64_t stride, Walk walk, const T* __restrict p
     GRADREACH_UNROLL
     for (int v = 0; v < NV; ++v) sum[m][v] = V{};
   }
+  const T* __restrict panel = c.panel;
+  T* const* const out = c.out;
+  const int64_t at = c.at;
+  const int tail = c.tail;
   const T* row[ROWS];
   if constexpr (ByRows) {
     GRADREACH_UNROLL
-    for (int m = 0; m < ROWS; ++m) row[m] = left[m];
+    for (int m = 0; m < ROWS; ++m) row[m] = c.left[m];
     // A constant where it can be: the rows leave few registers.
-    const int64_t step = InPlace ? panel_stride : NV * L;
-    const int64_t length = walk.length - (InPlace && ends ? 1 : 0);
-    for (int64_t s = 0; s < walk.segments; ++s) {
+    const int64_t step = InPlace ? c.panel_stride : NV * L;
+    const int64_t length = c.walk.length - (InPlace && c.ends ? 1 : 0);
+    const T* ahead = c.ahead;
+    for (int64_t s = 0; s < c.walk.segments; ++s) {
       for (int64_t k = 0; k < length; ++k) {
         V b[NV];
         GRADREACH_UNROLL
@@ -74,9 +95,9 @@ void tile(const T* const* left, int64_t stride, Walk walk, const T* __restrict p
       }
       if constexpr (InPlace) break;
       GRADREACH_UNROLL
-      for (int m = 0; m < ROWS; ++m) row[m] += walk.stride;
+      for (int m = 0; m < ROWS; ++m) row[m] += c.walk.stride;
     }
-    if (InPlace && ends) {
+    if (InPlace && c.ends) {
       GRADREACH_UNROLL
       for (int v = 0; v < NV; ++v) {
         const V b = load_some(panel + v * L, v + 1 < NV ? L : tail);
@@ -85,13 +106,11 @@ void tile(const T* const* left, int64_t stride, Walk walk, const T* __restrict p
       }
     }
   } else {
-    // The sums go to rows far apart, in the outer caches: ask for them while there is time.
-    for (int m = 0; m < ROWS; ++m) {
-      for (int v = 0; v < NV; ++v) __builtin_prefetch(out[m] + at + v * L, 1);
-      __builtin_prefetch(out[m] + at + (NV - 1) * L + tail - 1, 1);
-    }
-    const T* a_row = left[0];
-    for (int64_t k = 0; k < walk.length; ++k) {
+    // The sums go to rows far apart, in the outer caches: ask for them while there is time, one
+    // line every other k, since all at once would keep the operands' own lines waiting.
+    const T* a_row = c.left[0];
+    const int64_t stride = c.stride, depth = c.walk.length;
+    const auto multiply = [&]() __attribute__((always_inline)) {
       V b[NV];
       GRADREACH_UNROLL
       for (int v = 0; v < NV; ++v) b[v] = load(panel + v * L);
@@ -103,17 +122,27 @@ void tile(const T* const* left, int64_t stride, Walk walk, const T* __restrict p
       }
       a_row += stride;
       panel += NV * L;
+    };
+    int64_t k = 0;
+    for (int v = 0; v <= NV; ++v) {
+      const int64_t place = at + (v < NV ? v * L : (NV - 1) * L + tail - 1);
+      for (int m = 0; m < ROWS && k + 1 < depth; ++m, k += 2) {
+        __builtin_prefetch(out[m] + place, 1);
+        multiply();
+        multiply();
+      }
     }
+    for (; k < depth; ++k) multiply();
   }
-  if (into == Into::kBias) {
+  if (c.into == Into::kBias) {
     GRADREACH_UNROLL
     for (int v = 0; v < NV; ++v) {
-      const V start = load(bias + v * L);
+      const V start = load(c.bias + v * L);
       GRADREACH_UNROLL
       for (int m = 0; m < ROWS; ++m) sum[m][v] += start;
     }
   }
-  if (into == Into::kAdd) {
+  if (c.into == Into::kAdd) {
     GRADREACH_UNROLL
     for (int m = 0; m < ROWS; ++m) {
       const T* const place = out[m] + at;
@@ -132,14 +161,11 @@ void tile(const T* const* left, int64_t stride, Walk walk, const T* __restrict p
 }
 
 template <class T, int NV, bool ByRows, bool InPlace>
-void tile_of(int rows, const T* const* left, int64_t stride, Walk walk, Right<T> right, bool ends,
-             T* const* out, int64_t at, int tail, Into into, const T* bias, const T* ahead) {
+void tile_of(int rows, const TileCall<T>& call) {
   switch (rows) {
-#define GRADREACH_ROWS(N)                                                                          \
-  case N:                                                                                          \
-    if constexpr (N <= kMaxRows[NV])                                                               \
-      tile<T, N, NV, ByRows, InPlace>(left, stride, walk, right.data, right.stride, ends, out, at, \
-                                      tail, into, bias, ahead);                                    \
+#define GRADREACH_ROWS(N)                                                   \
+  case N:                                                                   \
+    if constexpr (N <= kMaxRows[NV]) tile<T, N, NV, ByRows, InPlace>(call); \
     return;
     GRADREACH_ROWS(1)
     GRADREACH_ROWS(2)
@@ -154,23 +180,16 @@ void tile_of(int rows, const T* const* left, int64_t stride, Walk walk, Right<T>
 }
 
 template <class T, bool ByRows, bool InPlace>
-void tile_of(int vectors, int rows, const T* const* left, int64_t stride, Walk walk, Right<T> right,
-             bool ends, T* const* out, int64_t at, int tail, Into into, const T* bias,
-             const T* ahead) {
+void tile_of(int vectors, int rows, const TileCall<T>& call) {
   switch (vectors) {
     case 1:
-      return tile_of<T, 1, ByRows, InPlace>(rows, left, stride, walk, right, ends, out, at, tail,
-                                            into, bias, ahead);
+      return tile_of<T, 1, ByRows, InPlace>(rows, call);
     case 2:
-      return tile_of<T, 2, ByRows, InPlace>(rows, left, stride, walk, right, ends, out, at, tail,
-                                            into, bias, ahead);
+      return tile_of<T, 2, ByRows, InPlace>(rows, call);
     case 3:
-      return tile_of<T, 3, ByRows, InPlace>(rows, left, stride, walk, right, ends, out, at, tail,
-                                            into, bias, ahead);
+      return tile_of<T, 3, ByRows, InPlace>(rows, call);
     case 4:
-      if constexpr (!InPlace)  // nobody asks for it
-        tile_of<T, 4, ByRows, false>(rows, left, stride, walk, right, ends, out, at, tail, into,
-                                     bias, ahead);
+      if constexpr (!InPlace) tile_of<T, 4, ByRows, false>(rows, call);  // else nobody asks for it
   }
 }
 
@@ -184,21 +203,28 @@ struct Split {
 };
 
 /// As product(), for a depth whose panel stays in the first cache from one row tile to the next.
-/// `next` is what will be wanted after it.
+/// `call` is that of the first tile, its `ahead` what will be wanted after them.
 template <class T>
-void block_product(int vectors, int64_t rows, const T* const* left, Walk walk, Right<T> right,
-                   const T* next, bool ends, T* const* out, int64_t at, int tail, Into into,
-                   const T* bias) {
+void block_product(int vectors, int64_t rows, bool in_place, TileCall<T> call) {
   if (rows == 0) return;
   const Split split(rows, kMaxRows[vectors]);
+  const T* const next = call.ahead;
+  const T* const* const left = call.left;
+  T* const* const out = call.out;
+  int64_t first = 0;
   for (int64_t i = 0; i < split.parts; ++i) {
-    const int64_t first = split.begin(i);
-    const int count = static_cast<int>(split.begin(i + 1) - first);
+    const int64_t end = split.begin(i + 1);
+    call.left = left + first;
+    call.out = out + first;
     // Each tile of rows asks for one vector per k of what comes next, so that large weights
     // stream from the outer caches while this panel is used.
-    const auto run = right.in_place ? tile_of<T, true, true> : tile_of<T, true, false>;
-    run(vectors, count, left + first, 0, walk, right, ends, out + first, at, tail, into, bias,
-        next + i % vectors * kLanes<T>);
+    call.ahead = next + i % vectors * kLanes<T>;
+    const int count = static_cast<int>(end - first);
+    if (in_place)
+      tile_of<T, true, true>(vectors, count, call);
+    else
+      tile_of<T, true, false>(vectors, count, call);
+    first = end;
   }
 }
 
@@ -212,9 +238,11 @@ void product(int vectors, int64_t rows, const T* const* left, Walk walk, Right<T
   const bool ends = right.in_place && tail < kLanes<T>;
   // Packed panels follow each other in memory; in place the next one stands to the right.
   const T* const after = right.data + (right.in_place ? width : walk.depth() * width);
-  const T* shifted[kMostShifted];
+  TileCall<T> call{left, 0, walk, right.data, right.stride, ends, out, at, tail, into, bias, after};
   if (walk.depth() <= most || rows <= kMaxRows[vectors] || rows > kMostShifted)
-    return block_product(vectors, rows, left, walk, right, after, ends, out, at, tail, into, bias);
+    return block_product(vectors, rows, right.in_place, call);
+  const T* shifted[kMostShifted];
+  call.left = shifted;
   // Parts of whole segments, or of one long one.
   const bool whole = walk.segments > 1;
   const int64_t things = whole ? walk.segments : walk.length;
@@ -222,14 +250,16 @@ void product(int vectors, int64_t rows, const T* const* left, Walk walk, Right<T
   const Split parts(things, limit > 0 ? limit : 1);
   for (int64_t i = 0; i < parts.parts; ++i) {
     const int64_t first = parts.begin(i), count = parts.begin(i + 1) - first;
-    const Walk part = whole ? Walk{count, walk.length, walk.stride} : Walk{1, count, 0};
+    call.walk = whole ? Walk{count, walk.length, walk.stride} : Walk{1, count, 0};
     const int64_t skipped = first * (whole ? walk.stride : 1);
     for (int64_t m = 0; m < rows; ++m) shifted[m] = left[m] + skipped;
     const bool last = i + 1 == parts.parts;
-    const T* const below = right.data + part.depth() * right.stride;
-    block_product(vectors, rows, shifted, part, right, last ? after : below, ends && last, out, at,
-                  tail, i == 0 ? into : Into::kAdd, bias);
-    right.data = below;
+    const T* const below = call.panel + call.walk.depth() * right.stride;
+    call.ahead = last ? after : below;
+    call.ends = ends && last;
+    block_product(vectors, rows, right.in_place, call);
+    call.panel = below;
+    call.into = Into::kAdd;
   }
 }
 
@@ -246,12 +276,24 @@ template <class T>
 void outer_product(int vectors, int count, const T* left, int64_t stride, int64_t depth,
                    const T* panel, T* const* out, int64_t at, int tail, Into into) {
   const Split split(count, kMaxRows[vectors]);
+  const T* place = nullptr;
+  TileCall<T> call{&place,
+                   stride,
+                   Walk{1, depth, depth},
+                   panel,
+                   vectors * kLanes<T>,
+                   false,
+                   out,
+                   at,
+                   tail,
+                   into,
+                   nullptr,
+                   nullptr};
   for (int64_t i = 0; i < split.parts; ++i) {
     const int64_t first = split.begin(i);
-    const T* place = left + first;
-    tile_of<T, false, false>(vectors, static_cast<int>(split.begin(i + 1) - first), &place, stride,
-                             Walk{1, depth, depth}, Right<T>{panel, vectors * kLanes<T>}, false,
-                             out + first, at, tail, into, nullptr, nullptr);
+    place = left + first;
+    call.out = out + first;
+    tile_of<T, false, false>(vectors, static_cast<int>(split.begin(i + 1) - first), call);
   }
 }
 

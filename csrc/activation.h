@@ -43,9 +43,7 @@ template <class T>
 struct Elu : FromOutput<T> {
   T alpha, scale;  // selu scales both halves
   GRADREACH_INLINE Vec<T> apply(Vec<T> a, Vec<T>) const {
-    // exp(a) - 1 loses digits near 0: there tanh(a/2) = (e^a - 1) / (e^a + 1) keeps them.
-    const Vec<T> e = vexp(a > T(0) ? Vec<T>{} : a), half = vtanh(a * T(0.5));
-    const Vec<T> below = (alpha * scale) * (a > T(-1) ? half * (e + T(1)) : e - T(1));
+    const Vec<T> below = (alpha * scale) * vexpm1(smaller<T>(T(0), a));
     return a > T(0) ? a * scale : below;
   }
   GRADREACH_INLINE Vec<T> slope(Vec<T> u) const {

@@ -129,6 +129,30 @@ GRADREACH_INLINE void store_some(T* p, Vec<T> v, int n) {
     store_part(p, v, n);
 }
 
+/// The smaller (larger) one of a bound and x; of a NaN in x the NaN.
+template <class T>
+GRADREACH_INLINE Vec<T> smaller(T bound, Vec<T> x) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4)
+    return (Vec<T>)_mm512_maskz_min_ps(0xffff, (__m512)splat(bound), (__m512)x);
+  else
+    return (Vec<T>)_mm512_maskz_min_pd(0xff, (__m512d)splat(bound), (__m512d)x);
+#else
+  return splat(bound) < x ? splat(bound) : x;
+#endif
+}
+template <class T>
+GRADREACH_INLINE Vec<T> larger(T bound, Vec<T> x) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4)
+    return (Vec<T>)_mm512_maskz_max_ps(0xffff, (__m512)splat(bound), (__m512)x);
+  else
+    return (Vec<T>)_mm512_maskz_max_pd(0xff, (__m512d)splat(bound), (__m512d)x);
+#else
+  return splat(bound) > x ? splat(bound) : x;
+#endif
+}
+
 /// The larger one of each lane, as integers. Of magnitudes as float bits it is the larger number,
 /// and a NaN, whose bits lie above those of infinity, stays.
 template <class T>

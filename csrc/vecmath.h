@@ -31,28 +31,34 @@ GRADREACH_INLINE Vec<T> with_sign(Vec<T> x, Vec<T> s) {
   return (Vec<T>)(((Mask<T>)x & ~(kSign - Mask<T>{})) | ((Mask<T>)s & (kSign - Mask<T>{})));
 }
 
+/// e^x = (less_one + 1) · power, of which power is a whole power of 2 and |less_one| < 0.42.
+struct ExpParts {
+  Vec<float> less_one, power;
+  /// For -87.3 <= x <= 89, and no number stays none.
+  GRADREACH_INLINE explicit ExpParts(Vec<float> x) {
+    using V = Vec<float>;
+    const V magic = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
+    const V shifted = x * 1.44269504088896341f + magic;
+    const V n = shifted - magic;
+    V r = x - n * 0.693359375f;
+    r = r - n * -2.12194440e-4f;
+    V p = splat(1.9875691500e-4f);
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    less_one = p * (r * r) + r;
+    power = (V)(((Mask<float>)shifted << 23) + (127 << 23));  // magic itself is shifted out
+  }
+};
+
 /// exp(x); below the normal numbers the smallest of them, infinite from half a bit below the
 /// largest on: a sigmoid is then exactly 0, and 0 times an infinite state is no number, as in
 /// torch.
 GRADREACH_INLINE Vec<float> vexp(Vec<float> x) {
-  using V = Vec<float>;
-  const V high = splat(89.0f), low = splat(-87.3f);
-  x = x > high ? high : x;  // comparisons in this order keep NaN
-  x = x < low ? low : x;
-  const V magic = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
-  const V shifted = x * 1.44269504088896341f + magic;
-  const V n = shifted - magic;
-  V r = x - n * 0.693359375f;
-  r = r - n * -2.12194440e-4f;
-  V p = splat(1.9875691500e-4f);
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * (r * r) + r + 1.0f;
-  const Mask<float> power = ((Mask<float>)shifted - (Mask<float>)magic + 127) << 23;
-  return p * (V)power;
+  const ExpParts e(larger<float>(-87.3f, smaller<float>(89.0f, x)));
+  return (e.less_one + 1.0f) * e.power;
 }
 
 GRADREACH_INLINE Vec<double> vexp(Vec<double> x) {
@@ -79,6 +85,12 @@ GRADREACH_INLINE Vec<double> vexp(Vec<double> x) {
   return (e + e + 1.0) * (V)power;
 }
 
+/// exp(x) - 1 with all its digits near 0, for x <= 88.
+GRADREACH_INLINE Vec<float> vexpm1(Vec<float> x) {
+  const ExpParts e(larger<float>(-87.3f, x));
+  return e.power * e.less_one + (e.power - 1.0f);
+}
+
 /// 1 / x for normal x whose inverse is normal, too, and for infinity; a division of full vectors is
 /// slow.
 GRADREACH_INLINE Vec<double> vinverse(Vec<double> x) { return 1.0 / x; }
@@ -98,17 +110,18 @@ GRADREACH_INLINE Vec<T> vsigmoid(Vec<T> x) {
   return vinverse(T(1) + vexp(-x));
 }
 
+/// (e^2|x| - 1) / (e^2|x| + 1), which keeps its digits near 0 and is 1 where it rounds to 1.
 GRADREACH_INLINE Vec<float> vtanh(Vec<float> x) {
   using V = Vec<float>;
-  const V size = vabs<float>(x), z = x * x;
-  V p = splat(-5.70498872745e-3f);
-  p = p * z + 2.06390887954e-2f;
-  p = p * z + -5.37397155531e-2f;
-  p = p * z + 1.33314422036e-1f;
-  p = p * z + -3.33332819422e-1f;
-  p = p * z * x + x;
-  const V far = 1.0f - 2.0f * vinverse(vexp(size + size) + 1.0f);
-  return select<float>(size < 0.625f, p, with_sign<float>(far, x));
+  const V less_one = vexpm1(smaller<float>(20.0f, vabs<float>(x) * 2.0f)), above = less_one + 2.0f;
+#if defined(__AVX512F__)
+  const V inverse = (V)_mm512_maskz_rcp14_ps(0xffff, (__m512)above);
+  const V near = less_one * inverse;
+  const V quotient = near + inverse * (less_one - above * near);  // one Newton step
+#else
+  const V quotient = less_one / above;
+#endif
+  return with_sign<float>(quotient, x);
 }
 
 GRADREACH_INLINE Vec<double> vtanh(Vec<double> x) {
@@ -123,6 +136,12 @@ GRADREACH_INLINE Vec<double> vtanh(Vec<double> x) {
   const V near = x + x * z * (p / q);
   const V far = 1.0 - 2.0 / (vexp(size + size) + 1.0);
   return select<double>(size < 0.625, near, with_sign<double>(far, x));
+}
+
+/// As above, for x <= 0: tanh(x/2) = (e^x - 1) / (e^x + 1) keeps the digits.
+GRADREACH_INLINE Vec<double> vexpm1(Vec<double> x) {
+  const Vec<double> e = vexp(x), half = vtanh(x * 0.5);
+  return x > -1.0 ? half * (e + 1.0) : e - 1.0;
 }
 
 GRADREACH_INLINE Vec<float> verf(Vec<float> x) {

@@ -3,30 +3,23 @@
 #pragma once
 
 #include "activation.h"
-#include "plan.h"
+#include "room.h"
 
 namespace gradreach {
 namespace GRADREACH_ISA {
 
 /// Weights as the backward wants them. One copy serves all threads.
-///
-/// An RNN's matrices are right operands as they stand: a row for each unit. The gates of the other
-/// cells are kept in another order than torch's, and columns of less than a vector are packed too.
 template <class T>
 struct BackwardWeights {
   T *state, *input;  // null: read in place, or no gradient of the input is asked for
   const T *scale, *activation_bias;
   const T* carry[kMostSkips];
 
-  BackwardWeights(const Layer& a, const Gradients& d, const Shape<T>& s, Arena& arena, bool dry) {
-    const int64_t depth = s.units * s.gates.count * Shape<T>::L;
-    const auto packed = [&](int64_t columns) {
-      return a.cell != Cell::kRnn || columns < Shape<T>::L;
-    };
-    state = packed(s.hidden) ? arena.take<T>(depth * s.units * Shape<T>::L) : nullptr;
-    input = d.input.data && packed(s.inputs)
-                ? arena.take<T>(depth * round_up(s.inputs, Shape<T>::L))
-                : nullptr;
+  BackwardWeights(const Layer& a, const Room& room, const Shape<T>& s, Arena& arena, bool dry) {
+    constexpr int L = Shape<T>::L;
+    const int64_t depth = s.units * s.gates.count * L;
+    state = room.packs_state ? arena.take<T>(depth * s.units * L) : nullptr;
+    input = room.packs_input ? arena.take<T>(depth * round_up(s.inputs, L)) : nullptr;
     scale = padded(s, a.scale, 0, T(0), arena, dry);
     activation_bias = padded(s, a.activation_bias, 0, T(0), arena, dry);
     for (int64_t j = 0; j < a.skip_count; ++j) carry[j] = padded(s, a.carries, j, T(0), arena, dry);
@@ -51,7 +44,8 @@ class Backward {
   using V = Vec<T>;
 
   Backward(const Layer& a, const Gradients& d, const Shape<T>& s, const BackwardWeights<T>& w,
-           const Tiling& tiling, const Block& block, int team, int team_count, const Member& member)
+           const Tiling& tiling, const Room& room, const Block& block, int team,
+           const Member& member)
       : a_(a),
         d_(d),
         s_(s),
@@ -67,7 +61,7 @@ class Backward {
     for (int64_t j = 0; j < a.skip_count; ++j)
       ring_ = a.skips[j] + 1 > ring_ ? a.skips[j] + 1 : ring_;
     if (a.skip_count == 0) ring_ = 0;
-    const int64_t n = block_.size() > 0 ? chunk_rows(team_count) / block_.size() : 1;
+    const int64_t n = block_.size() > 0 ? room.rows / block_.size() : 1;
     chunk_ = n < 1 ? 1 : n < s.steps ? n : s.steps;
   }
 
@@ -105,7 +99,8 @@ class Backward {
   }
   void take_own(Arena& arena) {
     const int64_t rows = chunk_ * block_.size(), depth = rows < kPanelRows ? rows : kPanelRows;
-    panel_ = d_.weight_hh || sums.weight_ih ? arena.take<T>(depth * panel_vectors() * L) : nullptr;
+    panel_ =
+        d_.weight_hh || sums.weight_ih ? arena.take<T>(depth * panel_vectors(s_) * L) : nullptr;
     left_ = arena.take<const T*>(rows);
     out_ = arena.take<T*>(rows);
     skipped_ = arena.take<const T*>(block_.size() * a_.skip_count);
@@ -140,26 +135,6 @@ class Backward {
  private:
   using Int = typename Simd<T>::Int;
   using M = Mask<T>;
-  static constexpr int64_t kPanelRows = 128;  // of a panel that stays in the first cache
-
-  /// Each chunk reads and writes the gradient of the weights once: the larger, the fewer chunks.
-  /// But its rows are to be little beside the results, together with the other teams' copies of
-  /// the weights' gradients: a thirteenth, for a peak below 1.1 times the results. Where the
-  /// forward's packed weights were more than that, their block is there and may be used.
-  int64_t chunk_rows(int teams) const {
-    constexpr int64_t kRows = 128, kMostRows = 256, kLeastRows = 48, kOwnCache = 512 * 1024;
-    const int64_t weights = s_.gates.count * s_.hidden * (s_.hidden + s_.inputs);
-    const int64_t times = weights * static_cast<int64_t>(sizeof(T)) / tiling_.members / kOwnCache;
-    int64_t rows = kRows * (times + 1);
-    if (rows > kMostRows) rows = kMostRows;
-    const int64_t all = s_.steps * s_.batch;  // more than there are, where rows are packed
-    const int64_t little = (all * (s_.inputs + s_.hidden) + weights) / 13;
-    const int64_t spare = (little > weights ? little : weights) - (teams - 1) * weights;
-    const int64_t panels = tiling_.members * kPanelRows * panel_vectors() * L;
-    const int64_t fit = (spare / teams - panels) / stride_ - block_.size();
-    if (fit < rows) rows = fit;
-    return rows > kLeastRows ? rows : kLeastRows;
-  }
 
   const Layer& a_;
   const Gradients& d_;
@@ -187,10 +162,6 @@ class Backward {
   // Rows of the step under way: dL/dy from outside, what the forward kept, h or c of before.
   const T **upstream_ = nullptr, **kept_ = nullptr, **before_ = nullptr;
 
-  int64_t panel_vectors() const {
-    const int64_t inputs = (s_.inputs + L - 1) / L, most = inputs > s_.units ? inputs : s_.units;
-    return most < kWideTile ? most : kWideTile;
-  }
   int64_t inputs_summed() const { return few_inputs_ && d_.weight_ih ? s_.inputs : 0; }
   /// Over the gates of one side; without gaps between them one long segment is faster.
   Walk gate_walk() const {
@@ -353,6 +324,27 @@ class Backward {
     }
   }
 
+  /// A row of nothing but flow, upstream gradient and activation, as most are.
+  template <bool Told, class Phi>
+  GRADREACH_INLINE void plain_row(const Phi& phi, const T* flow, const T* upstream, const T* kept,
+                                  T* out, int64_t unit, int units, double* squares_at) const {
+    const int64_t hidden = s_.hidden, end = (unit + units) * L;
+    Squares<T> squares;
+    int64_t i = unit * L;
+    for (; i + L <= end && i + L <= hidden; i += L) {
+      const V d = load(flow + i) + load(upstream + i);
+      if constexpr (Told) squares.add(d);
+      store(out + i, d * phi.slope(load(kept + i)));
+    }
+    if (i < end) {
+      const int lanes = static_cast<int>(hidden - i);
+      const V d = load(flow + i) + load_part(upstream + i, lanes);
+      if constexpr (Told) squares.add(d);
+      store(out + i, d * phi.slope(load_part(kept + i, lanes)));
+    }
+    if constexpr (Told) squares.add_to(squares_at);
+  }
+
   template <class Phi>
   void rnn(const Phi& phi, int64_t p, int64_t alive, int64_t fed, T* delta, int64_t row,
            int64_t unit, int units) {
@@ -360,9 +352,20 @@ class Backward {
     const T* const scale = w_.scale;
     T *const scale_sum = sums.scale, *const bias_sum = sums.activation_bias;
     const bool told = norms_ != nullptr;
+    const bool plain =
+        !whole && !scale && !w_.activation_bias && a_.skip_count == 0 && d_.output.data;
     for (int64_t r = 0; r < alive; ++r) {
       const T* const kept = kept_[r];
       T* const out = delta + r * stride_;
+      if (plain && r < fed) {
+        const T* const flow = flow_ + r * width_;
+        if (told)
+          plain_row<true>(phi, flow, upstream_[r], kept, out, unit, units,
+                          squares_of(row + r, member_.rank));
+        else
+          plain_row<false>(phi, flow, upstream_[r], kept, out, unit, units, nullptr);
+        continue;
+      }
       const Row parts = row_of(r, r >= fed);
       Squares<T> squares;
       for (int64_t u = unit; u < unit + units; ++u) {

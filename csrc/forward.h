@@ -50,7 +50,7 @@ class Forward {
       : a_(a), s_(s), w_(w), tiling_(tiling), block_(block), member_(member), time_(a) {}
 
   static int64_t chunk_steps(const Shape<T>& s, int64_t rows) {
-    const int64_t most = rows > 0 ? kChunkRows / rows : 1;
+    const int64_t most = rows > 0 ? kForwardRows / rows : 1;
     return most < 1 ? 1 : most < s.steps ? most : s.steps;
   }
 
@@ -86,8 +86,6 @@ class Forward {
   }
 
  private:
-  static constexpr int64_t kChunkRows = 128;
-
   const Layer& a_;
   const Shape<T>& s_;
   const ForwardWeights<T>& w_;
@@ -173,7 +171,12 @@ class Forward {
   void rnn(const Phi& phi, int64_t t, int64_t alive, int64_t going_on, T* const* rows, int64_t unit,
            int units) {
     T* const kept = s_.kept ? static_cast<T*>(a_.reserve) : nullptr;
+    const bool plain = !kept && !w_.scale && !w_.activation_bias && a_.skip_count == 0;
     for (int64_t r = 0; r < alive; ++r) {
+      if (plain && r < going_on) {
+        plain_row(phi, rows[r], outputs_[r], unit, units);
+        continue;
+      }
       const int64_t b = block_.first + r;
       T* const keep = kept ? kept + time_.index(t, b) * s_.kept : nullptr;
       for (int64_t u = unit; u < unit + units; ++u) {
@@ -184,6 +187,17 @@ class Forward {
         finish(value, r, u, r >= going_on);
       }
     }
+  }
+
+  /// A row of nothing but the activation. On its own: the questions after what else there may be
+  /// take as long as the answer.
+  template <class Phi>
+  GRADREACH_INLINE void plain_row(const Phi& phi, const T* from, T* to, int64_t unit,
+                                  int units) const {
+    const int64_t hidden = s_.hidden, end = (unit + units) * L;
+    int64_t i = unit * L;
+    for (; i + L <= end && i + L <= hidden; i += L) store(to + i, phi.apply(load(from + i), V{}));
+    if (i < end) store_part(to + i, phi.apply(load(from + i), V{}), static_cast<int>(hidden - i));
   }
 
   void gru(int64_t alive, int64_t going_on, T* const* rows, int64_t u) {

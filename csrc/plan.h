@@ -20,6 +20,8 @@ void threads_in_use();
 
 namespace GRADREACH_ISA {
 
+constexpr int64_t kForwardRows = 128;  // of a chunk of steps of the forward
+
 struct Plan {
   int teams = 1, members = 1;
   int threads() const { return teams * members; }

@@ -103,14 +103,15 @@ bool backward(const Layer& a, const Gradients& d) {
   const Time time(a);
   const Plan plan = plan_of(a, s, rows);
   const Tiling tiling{s.units, plan.members, kWideTile};
+  const Room room(a, d, s, plan);
 
   return with_memory([&](Arena& arena) {
     const bool dry = arena.base == nullptr;
-    BackwardWeights<T> weights(a, d, s, arena, dry);
+    BackwardWeights<T> weights(a, room, s, arena, dry);
     Arena teams[kMostTeams];
     for (int team = 0; team < plan.teams; ++team) {
       teams[team] = arena;
-      Work work(a, d, s, weights, tiling, block_of(time, rows, team, plan.teams), team, plan.teams,
+      Work work(a, d, s, weights, tiling, room, block_of(time, rows, team, plan.teams), team,
                 Member{});
       work.take_shared(arena);
       for (int m = 0; m < plan.members; ++m) work.take_own(arena);
@@ -137,7 +138,7 @@ bool backward(const Layer& a, const Gradients& d) {
     };
     if (weights.state || weights.input) on_threads(plan, barriers, pack);
     on_threads(plan, barriers, [&](int team, const Member& member) {
-      Work work(a, d, s, weights, tiling, block_of(time, rows, team, plan.teams), team, plan.teams,
+      Work work(a, d, s, weights, tiling, room, block_of(time, rows, team, plan.teams), team,
                 member);
       Arena own = teams[team];
       work.take_shared(own);

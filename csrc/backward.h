@@ -324,25 +324,46 @@ class Backward {
     }
   }
 
-  /// A row of nothing but flow, upstream gradient and activation, as most are.
-  template <bool Told, class Phi>
-  GRADREACH_INLINE void plain_row(const Phi& phi, const T* flow, const T* upstream, const T* kept,
-                                  T* out, int64_t unit, int units, double* squares_at) const {
-    const int64_t hidden = s_.hidden, end = (unit + units) * L;
+  /// Rows of a step to which nothing but flow and upstream gradient arrives, as most: the first.
+  int64_t plain_rows(int64_t fed) const { return a_.skip_count == 0 && d_.output.data ? fed : 0; }
+  /// visit(dL/dh, vector of units, lanes) along such a row. On its own: the questions after what
+  /// else there may be take as long as the answer. `squares`: where to add those of dL/dh, or null.
+  template <class F>
+  GRADREACH_INLINE void walk_plainly(const Row& row, double* squares, int64_t unit, int units,
+                                     F&& visit) const {
+    const Row from = row;
+    const int64_t hidden = s_.hidden, end = unit + units;
+    const int64_t whole = end * L <= hidden ? end : hidden / L;
+    Squares<T> sum;
+    const auto each = [&](auto has_pass, auto has_squares) GRADREACH_INLINE_LAMBDA {
+      const auto at = [&](int64_t u, int lanes) GRADREACH_INLINE_LAMBDA {
+        V d = load(from.flow + u * L) + load_some(from.upstream + u * L, lanes);
+        if constexpr (has_pass) d += load(from.pass + u * L);
+        if constexpr (has_squares) sum.add(d);
+        visit(d, u, lanes);
+      };
+      for (int64_t u = unit; u < whole; ++u) at(u, L);
+      if (whole < end) at(whole, static_cast<int>(hidden - whole * L));
+    };
+    const std::true_type yes;
+    const std::false_type no;
+    if (!squares) return from.pass ? each(yes, no) : each(no, no);
+    from.pass ? each(yes, yes) : each(no, yes);
+    sum.add_to(squares);
+  }
+  /// The same along any row.
+  template <class F>
+  GRADREACH_INLINE void walk(const Row& parts, int64_t p, int64_t r, int64_t row, int64_t unit,
+                             int units, F&& visit) {
     Squares<T> squares;
-    int64_t i = unit * L;
-    for (; i + L <= end && i + L <= hidden; i += L) {
-      const V d = load(flow + i) + load(upstream + i);
-      if constexpr (Told) squares.add(d);
-      store(out + i, d * phi.slope(load(kept + i)));
+    for (int64_t u = unit; u < unit + units; ++u) {
+      const int lanes = s_.lanes(u);
+      const V d = arriving(parts, p, r, u, lanes);
+      if (norms_) squares.add(d);
+      pass_skips(d, p, r, u);
+      visit(d, u, lanes);
     }
-    if (i < end) {
-      const int lanes = static_cast<int>(hidden - i);
-      const V d = load(flow + i) + load_part(upstream + i, lanes);
-      if constexpr (Told) squares.add(d);
-      store(out + i, d * phi.slope(load_part(kept + i, lanes)));
-    }
-    if constexpr (Told) squares.add_to(squares_at);
+    if (norms_) squares.add_to(squares_of(row + r, member_.rank));
   }
 
   template <class Phi>
@@ -352,27 +373,19 @@ class Backward {
     const T* const scale = w_.scale;
     T *const scale_sum = sums.scale, *const bias_sum = sums.activation_bias;
     const bool told = norms_ != nullptr;
-    const bool plain =
-        !whole && !scale && !w_.activation_bias && a_.skip_count == 0 && d_.output.data;
+    const int64_t plain = whole || scale || w_.activation_bias ? 0 : plain_rows(fed);
     for (int64_t r = 0; r < alive; ++r) {
       const T* const kept = kept_[r];
       T* const out = delta + r * stride_;
-      if (plain && r < fed) {
-        const T* const flow = flow_ + r * width_;
-        if (told)
-          plain_row<true>(phi, flow, upstream_[r], kept, out, unit, units,
-                          squares_of(row + r, member_.rank));
-        else
-          plain_row<false>(phi, flow, upstream_[r], kept, out, unit, units, nullptr);
+      const Row parts = row_of(r, r >= fed);
+      if (r < plain) {
+        walk_plainly(parts, told ? squares_of(row + r, member_.rank) : nullptr, unit, units,
+                     [&](V d, int64_t u, int lanes) {
+                       store(out + u * L, d * phi.slope(load_some(kept + u * L, lanes)));
+                     });
         continue;
       }
-      const Row parts = row_of(r, r >= fed);
-      Squares<T> squares;
-      for (int64_t u = unit; u < unit + units; ++u) {
-        const int lanes = s_.lanes(u);
-        V d = arriving(parts, p, r, u, lanes);
-        if (told) squares.add(d);
-        pass_skips(d, p, r, u);
+      walk(parts, p, r, row, unit, units, [&](V d, int64_t u, int lanes) {
         const V value = load_some(kept + u * L, whole ? L : lanes);
         if (scale) {
           if (scale_sum) add(scale_sum + u * L, d * phi.output(value));
@@ -382,8 +395,7 @@ class Backward {
         if (bias_sum)  // modReLU: sign(a) where the unit is on
           add(bias_sum + u * L, value > T(0) ? d : -d);
         store(out + u * L, d);
-      }
-      if (told) squares.add_to(squares_of(row + r, member_.rank));
+      });
     }
     if (most_)
       observe(alive, unit, units, [&](int64_t r, int64_t u) {
@@ -393,16 +405,12 @@ class Backward {
 
   void gru(int64_t p, int64_t alive, int64_t fed, T* delta, int64_t row, int64_t unit, int units) {
     const bool told = norms_ != nullptr;
+    const int64_t plain = plain_rows(fed);
     for (int64_t r = 0; r < alive; ++r) {
       const T *const kept = kept_[r], *const before = before_[r];
       T *const pass = pass_ + r * width_, *const row_out = delta + r * stride_;
       const Row parts = row_of(r, r >= fed);
-      Squares<T> squares;
-      for (int64_t u = unit; u < unit + units; ++u) {
-        const int lanes = s_.lanes(u);
-        const V d = arriving(parts, p, r, u, lanes);
-        if (told) squares.add(d);
-        pass_skips(d, p, r, u);
+      const auto visit = [&](V d, int64_t u, int lanes) {
         const T* const g = kept + u * 4 * L;
         const V n = load(g), reset = load(g + L), keep = load(g + 2 * L), q = load(g + 3 * L);
         const V h = load_some(before + u * L, lanes);
@@ -413,8 +421,11 @@ class Backward {
         store(out + 2 * L, d * (h - n) * keep * (T(1) - keep));
         store(out + 3 * L, dn * reset);
         store(pass + u * L, d * keep);
-      }
-      if (told) squares.add_to(squares_of(row + r, member_.rank));
+      };
+      if (r < plain)
+        walk_plainly(parts, told ? squares_of(row + r, member_.rank) : nullptr, unit, units, visit);
+      else
+        walk(parts, p, r, row, unit, units, visit);
     }
     if (most_) observe_candidates(alive, unit, units, 0);
     if (sums.gates) observe_gates(alive, unit, units);
@@ -423,21 +434,17 @@ class Backward {
   void lstm(int64_t p, int64_t t, int64_t alive, int64_t fed, T* delta, int64_t row, int64_t unit,
             int units) {
     const bool told = norms_ != nullptr;
+    const int64_t plain = plain_rows(fed);
+    const int64_t earlier = time_.rows(time_.earlier(t, 1));
     for (int64_t r = 0; r < alive; ++r) {
       const int64_t b = block_.first + r;
       const T *const kept = kept_[r], *const before_row = before_[r];
-      const bool first = b >= time_.rows(time_.earlier(t, 1));
+      const bool first = b >= earlier;
       const T* const end =
           r >= fed && d_.cell_n ? static_cast<const T*>(d_.cell_n) + b * s_.hidden : nullptr;
       T *const pass = pass_ + r * width_, *const row_out = delta + r * stride_;
       const T* const cells = kept + s_.kept_gates;
-      const Row parts = row_of(r, r >= fed);
-      Squares<T> squares;
-      for (int64_t u = unit; u < unit + units; ++u) {
-        const int lanes = s_.lanes(u);
-        V d = arriving(parts, p, r, u, lanes);
-        if (told) squares.add(d);
-        pass_skips(d, p, r, u);
+      const auto visit = [&](V d, int64_t u, int lanes) {
         T* const cell_flow = pass + u * L;
         V dc = load(cell_flow);
         if (end) dc += load_some(end + u * L, lanes);
@@ -452,8 +459,12 @@ class Backward {
         store(place + 2 * L, dc * in * (T(1) - candidate * candidate));
         store(place + 3 * L, d * squashed * out * (T(1) - out));
         store(cell_flow, dc * forget);
-      }
-      if (told) squares.add_to(squares_of(row + r, member_.rank));
+      };
+      const Row parts = row_of(r, r >= fed);
+      if (r < plain)
+        walk_plainly(parts, told ? squares_of(row + r, member_.rank) : nullptr, unit, units, visit);
+      else
+        walk(parts, p, r, row, unit, units, visit);
     }
     if (most_) observe_candidates(alive, unit, units, 2);
     if (sums.gates) observe_gates(alive, unit, units);

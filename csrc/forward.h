@@ -200,7 +200,14 @@ class Forward {
     if (i < end) store_part(to + i, phi.apply(load(from + i), V{}), static_cast<int>(hidden - i));
   }
 
+  // Members are read before the loops: the compiler has to take every store for one that may
+  // change them.
+
   void gru(int64_t alive, int64_t going_on, T* const* rows, int64_t u) {
+    const T* const* const states = states_;
+    T* const* const outputs = outputs_;
+    const int lanes = s_.lanes(u);
+    const int64_t plain = a_.skip_count == 0 ? going_on : 0;
     for (int64_t r = 0; r < alive; ++r) {
       T* const g = rows[r] + u * 4 * L;
       const V reset = vsigmoid<T>(load(g + L)), keep = vsigmoid<T>(load(g + 2 * L));
@@ -208,30 +215,45 @@ class Forward {
       store(g, candidate);
       store(g + L, reset);
       store(g + 2 * L, keep);
-      const V before = load_some(states_[r] + u * L, s_.lanes(u));
-      finish(candidate + keep * (before - candidate), r, u, r >= going_on);
+      const V before = load_some(states[r] + u * L, lanes);
+      const V value = candidate + keep * (before - candidate);
+      if (r < plain)
+        store_some(outputs[r] + u * L, value, lanes);
+      else
+        finish(value, r, u, r >= going_on);
     }
   }
 
   void lstm(int64_t alive, int64_t going_on, T* const* rows, int64_t u) {
+    T* const cells = cells_ + u * L;
+    T* const* const outputs = outputs_;
+    const int64_t width = s_.units * L, cell_at = s_.kept_gates + u * L;
+    const int lanes = s_.lanes(u);
+    const bool keeps = !gates_;
+    const int64_t plain = a_.skip_count == 0 ? going_on : 0;
     for (int64_t r = 0; r < alive; ++r) {
       T* const g = rows[r] + u * 4 * L;
-      T* const running = cells_ + (r * s_.units + u) * L;
+      T* const running = cells + r * width;
       const V in = vsigmoid<T>(load(g)), forget = vsigmoid<T>(load(g + L));
       const V candidate = vtanh(load(g + 2 * L)), out = vsigmoid<T>(load(g + 3 * L));
       const V cell = forget * load(running) + in * candidate;
       store(running, cell);
-      if (!gates_) {
+      if (keeps) {
         store(g, in);
         store(g + L, forget);
         store(g + 2 * L, candidate);
         store(g + 3 * L, out);
-        store(rows[r] + s_.kept_gates + u * L, cell);
+        store(rows[r] + cell_at, cell);
+      }
+      const V value = out * vtanh(cell);
+      if (r < plain) {
+        store_some(outputs[r] + u * L, value, lanes);
+        continue;
       }
       if (r >= going_on)
         store_some(static_cast<T*>(a_.cell_n) + (block_.first + r) * s_.hidden + u * L, cell,
-                   s_.lanes(u));
-      finish(out * vtanh(cell), r, u, r >= going_on);
+                   lanes);
+      finish(value, r, u, r >= going_on);
     }
   }
 

@@ -110,7 +110,7 @@ void tile(const TileCall<T>& c) {
     // line every other k, since all at once would keep the operands' own lines waiting.
     const T* a_row = c.left[0];
     const int64_t stride = c.stride, depth = c.walk.length;
-    const auto multiply = [&]() __attribute__((always_inline)) {
+    const auto multiply = [&]() GRADREACH_INLINE_LAMBDA {
       V b[NV];
       GRADREACH_UNROLL
       for (int v = 0; v < NV; ++v) b[v] = load(panel + v * L);

@@ -3,11 +3,13 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #if defined(__AVX512F__) || defined(__AVX2__)
 #include <immintrin.h>
 #endif
 
 #define GRADREACH_INLINE inline __attribute__((always_inline))
+#define GRADREACH_INLINE_LAMBDA __attribute__((always_inline))
 // Before a loop of at most eight rounds, their number a constant.
 #if defined(__clang__)
 #define GRADREACH_UNROLL _Pragma("clang loop unroll(full)")

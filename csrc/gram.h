@@ -67,9 +67,6 @@ class Grams {
   static void zero(double* place, int64_t n) {
     std::memset(place, 0, static_cast<size_t>(n) * sizeof(double));
   }
-  static const float* row(const Series& x, int64_t t, int64_t b) {
-    return static_cast<const float*>(x.data) + t * x.step + b * x.row;
-  }
 
   double peak(int64_t t) const {
     double most = 0.0;
@@ -78,7 +75,7 @@ class Grams {
         const GramPart& part = a_.part[p];
         double own = __builtin_fabs(part.scales[t * a_.batch + b]);
         // A row of zeros has the scale 1, which is nobody's size.
-        if (own == 1.0 && peak_of(row(part.delta, t, b), part.width) == 0.0) own = 0.0;
+        if (own == 1.0 && peak_of(part.delta.at<float>(t, b), part.width) == 0.0) own = 0.0;
         most = own > most ? own : most;
       }
     return usable(most) ? most : 1.0;
@@ -110,7 +107,7 @@ class Grams {
       const int64_t n = width - first < kGramColumns ? width - first : kGramColumns;
       const int64_t padded = (n + kWide - 1) / kWide * kWide;
       for (int64_t b = 0; b < a_.batch; ++b) {
-        const float* const from = row(series, t, b) + first;
+        const float* const from = series.at<float>(t, b) + first;
         double* const to = rows_ + b * kGramColumns;
         const double scale = scales ? scales[b] : 1.0, by = scale / size;
         each_vector(0, n, [&](int64_t j, int lanes) {
@@ -166,13 +163,12 @@ class Grams {
 };
 
 inline bool gram_norms(const GramCall& a) {
-  Plan plan;
   int64_t wide = a.columns[0] + a.columns[1];
   for (int p = 0; p < a.parts; ++p) wide += a.part[p].width;
-  if (a.threads > 1 && a.steps * a.batch * wide > 100000 && !forked_from_threads())
-    plan.members = a.threads < 64 ? a.threads : 64;
+  Plan plan;
+  plan.members = threads_for(a.threads, a.steps * a.batch * wide > 100000);
   return with_memory([&](Arena& arena) {
-    Arena own[64];
+    Arena own[kMostThreads];
     for (int m = 0; m < plan.members; ++m) {
       own[m] = arena;
       Grams(a, arena);

@@ -27,6 +27,14 @@ struct Plan {
   int threads() const { return teams * members; }
 };
 
+constexpr int kMostThreads = 64;
+
+/// How many of the threads asked for share out a call: one where it is not worth more.
+inline int threads_for(int asked, bool worth) {
+  if (asked <= 1 || !worth || forked_from_threads()) return 1;
+  return asked < kMostThreads ? asked : kMostThreads;
+}
+
 /// Rows are split over the threads, each with the whole loop over time to itself, unless the
 /// weights then fall out of a core's own cache or too few rows are left for a full tile: then the
 /// threads of a team split the columns and meet after every step.
@@ -38,9 +46,9 @@ Plan plan_of(const Layer& a, const Shape<T>& s, int64_t rows) {
   const double flops = 2.0 * static_cast<double>(rows) * static_cast<double>(s.gates.count) *
                        static_cast<double>(s.hidden) * static_cast<double>(s.hidden + s.inputs);
   Plan plan;
-  if (a.threads <= 1 || flops < kSmall || forked_from_threads()) return plan;
+  const int threads = threads_for(a.threads, flops >= kSmall);
+  if (threads == 1) return plan;
   const int64_t weights = s.gates.count * s.hidden * s.hidden * static_cast<int64_t>(sizeof(T));
-  const int threads = a.threads < 64 ? a.threads : 64;  // kMostTeams
   plan.teams = threads;
   for (int members = 2; members <= threads; ++members) {
     const bool fits = weights / plan.members <= kOwnCache && s.batch >= kFewRows * plan.teams;

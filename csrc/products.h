@@ -50,19 +50,6 @@ void product_tile(const float* left, int64_t depth, const float* __restrict pane
   if (direction) store(dot, load(dot) + even + odd);
 }
 
-/// The largest magnitude of a row.
-inline float size_of(const float* p, int64_t n) {
-  constexpr int L = kLanes<float>;
-  Vec<float> most = {};
-  for (int64_t i = 0; i < n; i += L) {
-    const Vec<float> v = vabs<float>(load_some(p + i, static_cast<int>(n - i < L ? n - i : L)));
-    most = v > most ? v : most;
-  }
-  float peak = 0.0f;
-  for (int i = 0; i < L; ++i) peak = most[i] > peak ? most[i] : peak;
-  return peak;
-}
-
 /// One thread's part of the sum: its own rows.
 class Products {
  public:
@@ -122,10 +109,6 @@ class Products {
   float *panels_, *lefts_, *dots_, *factors_;
   double *parts_, *shares_;
 
-  static const float* row(const Series& x, int64_t t, int64_t b) {
-    return static_cast<const float*>(x.data) + t * x.step + b * x.row;
-  }
-
   void find_peaks(int64_t t) const {
     const Series &delta = a_.delta_right ? a_.right : a_.left,
                  &value = a_.delta_right ? a_.left : a_.right;
@@ -136,9 +119,9 @@ class Products {
     for (int64_t b = 0; b < a_.batch; ++b) {
       double own = __builtin_fabs(a_.scales[t * a_.batch + b]);
       // A row of zeros has the scale 1, which is nobody's size.
-      if (own == 1.0 && size_of(row(delta, t, b), width) == 0.0f) own = 0.0;
+      if (own == 1.0 && peak_of(delta.at<float>(t, b), width) == 0.0) own = 0.0;
       d = own > d ? own : d;
-      const float size = size_of(row(value, t, b), other);
+      const float size = static_cast<float>(peak_of(value.at<float>(t, b), other));
       v = size > v ? size : v;
     }
     delta_[t] = usable(d) ? d : 1.0;
@@ -161,7 +144,7 @@ class Products {
       for (int64_t t = first; t < last; ++t)
         for (int64_t b = 0; b < a_.batch; ++b) {
           const float by = a_.delta_right ? factor(t, b) : value_[t];
-          const float* const place = row(a_.right, t, b);
+          const float* const place = a_.right.at<float>(t, b);
           for (int64_t u = from; u < to; ++u, out += L) {
             const int64_t n = a_.columns - u * L;
             store(out, load_some(place + u * L, static_cast<int>(n < L ? n : L)) * by);
@@ -177,7 +160,7 @@ class Products {
     for (int64_t t = first; t < last; ++t)
       for (int64_t b = 0; b < a_.batch; ++b) {
         const float by = a_.delta_right ? value_[t] : factor(t, b);
-        const float* const place = row(a_.left, t, b);
+        const float* const place = a_.left.at<float>(t, b);
         float* out = lefts_ + ((t - first) * a_.batch + b) * kProductRows;
         for (int64_t g = from; g < to; ++g, out += rows * kProductRows) {
           const int64_t j = g * kProductRows, n = a_.rows - j;
@@ -323,8 +306,7 @@ class NarrowProducts {
     if (!usable(size)) size = 1.0;
     std::memset(term_, 0, static_cast<size_t>(a_.rows * width_) * sizeof(float));
     for (int64_t b = 0; b < a_.batch; ++b) {
-      const float* const right =
-          static_cast<const float*>(a_.right.data) + t * a_.right.step + b * a_.right.row;
+      const float* const right = a_.right.at<float>(t, b);
       for (int64_t i = 0; i < a_.rows; ++i) {
         float* const term = term_ + i * width_;
         const Vec<float> by = splat(static_cast<float>(factor(t, b, i) / size));
@@ -351,20 +333,18 @@ class NarrowProducts {
 
   /// What a row of the gradient is multiplied with.
   double factor(int64_t t, int64_t b, int64_t i) const {
-    const float* const left =
-        static_cast<const float*>(a_.left.data) + t * a_.left.step + b * a_.left.row;
-    const float* const right =
-        static_cast<const float*>(a_.right.data) + t * a_.right.step + b * a_.right.row;
+    const float* const left = a_.left.at<float>(t, b);
+    const float* const right = a_.right.at<float>(t, b);
     const double scale = a_.scales[t * a_.batch + b];
     // A row of zeros has the scale 1, which is nobody's size.
-    if (scale == 1.0 && size_of(right, a_.columns) == 0.0f) return 0.0;
+    if (scale == 1.0 && peak_of(right, a_.columns) == 0.0) return 0.0;
     return static_cast<double>(left[i]) * scale;
   }
 };
 
 inline bool narrow_products(const ProductsCall& a, const Plan& plan) {
   return with_memory([&](Arena& arena) {
-    Arena own[64];
+    Arena own[kMostThreads];
     for (int m = 0; m < plan.members; ++m) {
       own[m] = arena;
       NarrowProducts(a, arena);
@@ -392,8 +372,7 @@ inline bool products(const ProductsCall& a) {
   const double flops =
       2.0 * static_cast<double>(a.steps * a.batch) * static_cast<double>(a.rows * a.columns);
   Plan plan;
-  if (a.threads > 1 && flops > 1e6 && !forked_from_threads())
-    plan.members = a.threads < 64 ? a.threads : 64;
+  plan.members = threads_for(a.threads, flops > 1e6);
   // The scales belong to the wide factor there.
   if (a.rows <= NarrowProducts::kMost && a.delta_right) return narrow_products(a, plan);
   return with_memory([&](Arena& arena) {

@@ -12,8 +12,7 @@ namespace GRADREACH_ISA {
 template <class F>
 void in_parts(int threads, int64_t n, int64_t elements, F&& work) {
   Plan plan;
-  if (threads > 1 && elements > 100000 && !forked_from_threads())
-    plan.members = threads < 64 ? threads : 64;
+  plan.members = threads_for(threads, elements > 100000);
   Barrier barrier;
   on_threads(plan, &barrier,
              [&](int, const Member& member) { work(member.begin(n), member.end(n)); });
@@ -24,8 +23,7 @@ void row_norms(const RowsCall& a) {
   in_parts(a.threads, a.steps, a.steps * a.batch * a.size, [&](int64_t first, int64_t last) {
     for (int64_t t = first; t < last; ++t)
       for (int64_t b = 0; b < a.batch; ++b) {
-        const U* const row =
-            static_cast<const U*>(a.values.data) + t * a.values.step + b * a.values.row;
+        const U* const row = a.values.at<U>(t, b);
         a.norms[t * a.batch + b] =
             norm_of(a.size, [&](int64_t i, int n) { return widen(row + i, n); });
       }
@@ -75,8 +73,7 @@ void unit_sums(const RowsCall& a, int64_t first, int64_t last, double* per_step)
     Wide sum = {};
     for (int64_t b = 0; b < a.batch; ++b) {
       if (a.lengths && t >= a.lengths[b]) continue;
-      const U* const row =
-          static_cast<const U*>(a.values.data) + t * a.values.step + b * a.values.row;
+      const U* const row = a.values.at<U>(t, b);
       if (a.per_unit)
         each_vector(first, last, [&](int64_t i, int n) {
           const Wide x = widen(row + a.units.at(i), n);
@@ -101,8 +98,7 @@ void unit_sums(const RowsCall& a, int64_t first, int64_t last, double* per_step)
 template <class U>
 bool unit_sums(const RowsCall& a) {
   Plan plan;
-  if (a.threads > 1 && a.steps * a.batch * a.size > 100000 && !forked_from_threads())
-    plan.members = a.threads < 64 ? a.threads : 64;
+  plan.members = threads_for(a.threads, a.steps * a.batch * a.size > 100000);
   return with_memory([&](Arena& arena) {
     double* const steps = arena.take<double>(a.steps * plan.members);
     if (arena.base == nullptr) return;

@@ -7,8 +7,6 @@
 namespace gradreach {
 namespace GRADREACH_ISA {
 
-constexpr int kMostTeams = 64;
-
 inline int64_t rows_of(const Layer& a) {
   return a.offsets ? a.offsets[a.steps] : a.steps * a.batch;
 }
@@ -39,7 +37,7 @@ bool forward(const Layer& a) {
   return with_memory([&](Arena& arena) {
     const bool dry = arena.base == nullptr;
     ForwardWeights<T> weights(a, s, arena, dry);
-    Arena teams[kMostTeams];  // where each team's memory begins
+    Arena teams[kMostThreads];  // where each team's memory begins
     for (int team = 0; team < plan.teams; ++team) {
       teams[team] = arena;
       Work work(a, s, weights, tiling, block_of(time, rows, team, plan.teams), Member{});
@@ -49,7 +47,7 @@ bool forward(const Layer& a) {
     if (dry) return;
 
     weights.pack_biases(a, s);
-    Barrier barriers[kMostTeams];
+    Barrier barriers[kMostThreads];
     on_threads(plan, barriers, [&](int team, const Member& member) {
       int64_t turn = 0;
       tiling.each(member, [&](int64_t unit, int units) {
@@ -108,7 +106,7 @@ bool backward(const Layer& a, const Gradients& d) {
   return with_memory([&](Arena& arena) {
     const bool dry = arena.base == nullptr;
     BackwardWeights<T> weights(a, room, s, arena, dry);
-    Arena teams[kMostTeams];
+    Arena teams[kMostThreads];
     for (int team = 0; team < plan.teams; ++team) {
       teams[team] = arena;
       Work work(a, d, s, weights, tiling, room, block_of(time, rows, team, plan.teams), team,
@@ -118,8 +116,8 @@ bool backward(const Layer& a, const Gradients& d) {
     }
     if (dry) return;
 
-    Barrier barriers[kMostTeams];
-    Sums<T> sums[kMostTeams];
+    Barrier barriers[kMostThreads];
+    Sums<T> sums[kMostThreads];
     const int64_t depth = s.units * s.gates.count * Shape<T>::L;
     const auto pack = [&](int team, const Member& member) {
       int64_t turn = 0;

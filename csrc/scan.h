@@ -28,12 +28,12 @@ struct ScanShape {
 
 /// Rows over the threads, unless the weights then fall out of a core's own cache, or few are left.
 inline Plan scan_plan(const ScanCall& a, const ScanShape& s) {
-  constexpr int64_t kOwnCache = 1024 * 1024, kFewRows = 6, kMostTeams = 64;
+  constexpr int64_t kOwnCache = 1024 * 1024, kFewRows = 6;
   const double flops =
       2.0 * static_cast<double>(s.rows * s.side) * static_cast<double>(s.hidden * a.steps);
   Plan plan;
-  int threads = a.threads < kMostTeams ? a.threads : static_cast<int>(kMostTeams);
-  if (threads <= 1 || flops < 4e5 || forked_from_threads()) return plan;
+  const int threads = threads_for(a.threads, flops >= 4e5);
+  if (threads == 1) return plan;
   const bool split_rows = a.outside || s.side * s.hidden * 8 <= kOwnCache || s.units < threads;
   if (split_rows && (s.rows >= kFewRows * threads || a.outside || s.units < threads)) {
     plan.teams = static_cast<int>(s.rows < threads ? s.rows : threads);
@@ -125,8 +125,7 @@ class Scan {
 
   int64_t tile(int rank) const { return rank * tiles_.parts / member_.size; }
   const U* series(int which, int64_t k, int64_t row) const {
-    const Series& x = a_.series[which];
-    return static_cast<const U*>(x.data) + k * x.step + row % a_.batch * x.row;
+    return a_.series[which].at<U>(k, row % a_.batch);
   }
   int64_t at(int64_t k, int64_t row) const {
     return ((a_.keep ? k & 1 : k) * s_.rows + row) * s_.hidden;
@@ -332,7 +331,7 @@ void scan(const ScanCall& a) {
   const ScanShape s(a);
   if (s.rows == 0 || s.hidden == 0) return;
   const Plan plan = scan_plan(a, s);
-  Barrier barriers[64];
+  Barrier barriers[kMostThreads];
   on_threads(plan, barriers, [&](int team, const Member& member) {
     Scan<U>(a, s, team * s.rows / plan.teams, (team + 1) * s.rows / plan.teams, member).run();
   });

@@ -12,6 +12,12 @@ namespace gradreach {
 struct Series {
   const void* data = nullptr;
   int64_t step = 0, row = 0;
+
+  /// The row of step t and sequence b.
+  template <class U>
+  const U* at(int64_t t, int64_t b) const {
+    return static_cast<const U*>(data) + t * step + b * row;
+  }
 };
 
 constexpr int kScanSeries = 6;

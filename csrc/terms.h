@@ -116,12 +116,8 @@ class Terms {
   Peaks peaks_;
   double *panels_, *lefts_, *parts_, *squares_;
 
-  const U* delta(int64_t t, int64_t b) const {
-    return static_cast<const U*>(a_.delta.data) + t * a_.delta.step + b * a_.delta.row;
-  }
-  const U* value(int64_t t, int64_t b) const {
-    return static_cast<const U*>(a_.value.data) + t * a_.value.step + b * a_.value.row;
-  }
+  const U* delta(int64_t t, int64_t b) const { return a_.delta.at<U>(t, b); }
+  const U* value(int64_t t, int64_t b) const { return a_.value.at<U>(t, b); }
 
   void find_peaks(int64_t t) const {
     double d = 0.0, v = 0.0;
@@ -247,8 +243,7 @@ class Terms {
 inline int terms_threads(const TermsCall& a) {
   const double flops =
       2.0 * static_cast<double>(a.steps * a.batch) * static_cast<double>(a.width * a.columns);
-  if (a.threads <= 1 || flops < 1e6 || forked_from_threads()) return 1;
-  return a.threads < 64 ? a.threads : 64;
+  return threads_for(a.threads, flops >= 1e6);
 }
 
 template <class U>
@@ -322,8 +317,8 @@ bool terms_along(const TermsCall& a) {
           const int64_t count = rows - row < kRows ? rows - row : kRows;
           for (int64_t m = 0; m < count; ++m) {
             const int64_t t = first + (row + m) / a.batch, b = (row + m) % a.batch;
-            lefts[m] = static_cast<const U*>(a.delta.data) + t * a.delta.step + b * a.delta.row;
-            values[m] = static_cast<const U*>(a.value.data) + t * a.value.step + b * a.value.row;
+            lefts[m] = a.delta.at<U>(t, b);
+            values[m] = a.value.at<U>(t, b);
             dot[m] = 0.0;
           }
           for (int64_t i = 0; i < tiles.parts; ++i) {

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from gradreach.flow.track import Track
 from gradreach.kernels.equations import equations_for
-from gradreach.kernels.native.rows import unit_sums
+from gradreach.kernels.native.rows import UnitSums, unit_sums
+from gradreach.kernels.tape import Tape
 from gradreach.records import Gate
 
 __all__ = ["gates_of"]
@@ -24,19 +26,20 @@ def gates_of(track: Track, place: tuple[int, int]) -> dict[str, Gate]:
     longest = int((count > 0).sum())
     gates = {}
     for name in equations_for(tapes[0]).gates:
-        sums = None
-        if tapes[0].kept is not None:
-            sums = tapes[0].kept.sums(name, track.lengths())
-        else:
-            values = track.joined([tape.activations[name] for tape in tapes])
-            sums = unit_sums(values, track.lengths())
-        if sums is not None:
-            mean = sums.per_step / tapes[0].units / count
-            per_unit = sums.per_unit / count.sum()
-            gates[name] = Gate(per_unit.numpy(), mean[:longest].numpy())
-            continue
-        kept = torch.where(valid[..., None], values, 0.0)
-        per_unit = kept.sum((0, 1), dtype=torch.float64) / count.sum()
-        per_step = kept.mean(2, dtype=torch.float64).sum(1) / count
-        gates[name] = Gate(per_unit.cpu().numpy(), per_step[:longest].cpu().numpy())
+        sums = _summed(track, tapes, name, valid)
+        mean = sums.per_step / tapes[0].units / count
+        per_unit = sums.per_unit / count.sum()
+        gates[name] = Gate(per_unit.cpu().numpy(), mean[:longest].cpu().numpy())
     return gates
+
+
+def _summed(track: Track, tapes: list[Tape], name: str, valid: Tensor) -> UnitSums:
+    """Sum a gate over the rows that exist, natively where the core takes it."""
+    if (left := tapes[0].kept) is not None:
+        return left.sums(name, track.lengths())
+    values = track.joined([tape.activations[name] for tape in tapes])
+    if (sums := unit_sums(values, track.lengths())) is not None:
+        return sums
+    existing = torch.where(valid[..., None], values, 0.0)
+    per_unit = existing.sum((0, 1), dtype=torch.float64)
+    return UnitSums(per_unit, existing.sum((1, 2), dtype=torch.float64))

@@ -133,7 +133,7 @@ def _chunk(
     for step in reversed(range(start, stop)):
         place, flow = step - start, waiting.at(step)
         if (ending := ends.get(step)) is not None:
-            _add_ends(flow, arrivals.end, ending)
+            flow.add_ends(arrivals.end, ending)
         delta, delta_cell = hidden[place], None
         _meet(delta, flow.hidden, None if outside is None else outside[place], noise)
         fresh = way.into_cell(delta)
@@ -163,12 +163,6 @@ def _arriving(
     shape = (stop - start, rows, tape.axis.batch, width or tape.hidden_size)
     found = torch.zeros(shape, dtype=torch.float64, device=tape.hidden.device)
     return found if arriving is None else found.copy_(arriving(start, stop))
-
-
-def _add_ends(flow: StateFlow, end: StateFlow, rows: Tensor) -> None:
-    flow.hidden[:, rows] += end.hidden[:, rows]
-    if flow.cell is not None and end.cell is not None:
-        flow.cell[:, rows] += end.cell[:, rows]
 
 
 def _meet(delta: Tensor, flow: Tensor, outside: Tensor | None, noise: float) -> None:

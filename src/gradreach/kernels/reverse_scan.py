@@ -67,6 +67,12 @@ class StateFlow:
             return cls(hidden, None)
         return cls(hidden, hidden.new_zeros((*shape[:-1], tape.units)))
 
+    def add_ends(self, end: StateFlow, rows: Tensor) -> None:
+        """Add what arrives at the last states of the sequences that end here."""
+        self.hidden[:, rows] += end.hidden[:, rows]
+        if self.cell is not None and end.cell is not None:
+            self.cell[:, rows] += end.cell[:, rows]
+
 
 @dataclass(frozen=True)
 class Arrivals:
@@ -207,7 +213,7 @@ def plain_scan(tape: Tape, arrivals: Arrivals, sink: Callable[[Chunk], None]) ->
         noise = ROUNDING[tape.rounded_to]
         for step in reversed(range(stop - start)):
             if (ending := ends.get(start + step)) is not None:
-                _add_ends(flow, arrivals.end, ending)
+                flow.add_ends(arrivals.end, ending)
             delta, delta_cell = hidden[step], None
             if outside is not None:
                 delta.copy_(unexplained(outside[step], flow.hidden, noise))
@@ -255,12 +261,6 @@ def _laid_out(
     shape = (stop - start, rows, *tape.hidden.shape[1:])
     buffer = room(rooms, name, shape, tape.hidden)
     return buffer.zero_() if arriving is None else buffer.copy_(arriving(start, stop))
-
-
-def _add_ends(flow: StateFlow, end: StateFlow, rows: Tensor) -> None:
-    flow.hidden[:, rows] += end.hidden[:, rows]
-    if flow.cell is not None and end.cell is not None:
-        flow.cell[:, rows] += end.cell[:, rows]
 
 
 def _step_back(

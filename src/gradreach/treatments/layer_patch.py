@@ -11,7 +11,7 @@ from typing import Any
 from gradreach import nn
 from gradreach.treatments.attributes import Attributes
 from gradreach.treatments.layer_call import TORCH_CLASSES, LayerCall
-from gradreach.treatments.sites import Site, caller, script_file, site_at
+from gradreach.treatments.sites import Site, builder_of, script_file, site_at
 
 __all__ = ["LayerPatch"]
 
@@ -105,9 +105,7 @@ class LayerPatch:
             numbers = _plain(LayerCall.of(torch_class, args, kwargs).arguments)
         except TypeError:
             return
-        frame = caller(2)
-        while frame is not None and _builds(frame, module):
-            frame = frame.f_back  # a subclass's own constructor: the place is where it is called
+        frame = builder_of(module, 2)
         numbers |= {"class": _name_of(type(module)), "script": script_file()}
         name = f"torch.nn.{torch_class.__name__}"
         self.note(site_at(frame, "layer", name, left=left, numbers=numbers))
@@ -128,12 +126,6 @@ def _is_ours(module: Any) -> bool:
 
 def _is_machinery(frame: FrameType) -> bool:
     return f"{frame.f_globals.get('__name__', '')}.".startswith(MACHINERY)
-
-
-def _builds(frame: FrameType, module: Any) -> bool:
-    code = frame.f_code
-    first = code.co_varnames[0] if code.co_argcount else ""
-    return code.co_name == "__init__" and frame.f_locals.get(first) is module
 
 
 def _name_of(kind: type) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import reduce, wraps
-from types import FrameType
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from torch.optim.optimizer import Optimizer
 
 from gradreach.treatments.attributes import Attributes
 from gradreach.treatments.finished_gradient import take_factor_out
-from gradreach.treatments.sites import Site, caller, site_at
+from gradreach.treatments.sites import Site, builder_of, site_at
 
 __all__ = ["OptimizerPatch"]
 
@@ -57,9 +56,7 @@ class OptimizerPatch:
         self._wrapped.clear()
 
     def _noted(self, optimizer: Optimizer) -> None:
-        frame = caller(2)
-        while frame is not None and _builds(frame, optimizer):
-            frame = frame.f_back
+        frame = builder_of(optimizer, 2)
         kind = type(optimizer)
         numbers: dict[str, Any] = {"class": f"{kind.__module__}.{kind.__qualname__}"}
         for name in ("lr", "momentum", "weight_decay", "betas"):
@@ -116,12 +113,6 @@ class OptimizerPatch:
         take_factor_out(optimizer)
         for act in self.before:
             act(optimizer)
-
-
-def _builds(frame: FrameType, optimizer: Any) -> bool:
-    code = frame.f_code
-    first = code.co_varnames[0] if code.co_argcount else ""
-    return code.co_name == "__init__" and frame.f_locals.get(first) is optimizer
 
 
 def _plain(value: Any) -> Any:

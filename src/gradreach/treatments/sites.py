@@ -11,7 +11,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-__all__ = ["Site", "caller", "script_file", "site_at"]
+__all__ = ["Site", "builder_of", "caller", "script_file", "site_at"]
 
 PASSED_OVER = ("torch", "gradreach")  # frames of these are never the place that the user changes
 
@@ -75,6 +75,17 @@ def caller(depth: int = 1) -> FrameType | None:
     return frame
 
 
+def builder_of(made: object, depth: int = 1) -> FrameType | None:
+    """Return the frame that called for an object under construction, from ``depth`` frames above.
+
+    A subclass's own constructor is passed over: the place is where that is called.
+    """
+    frame = caller(depth + 1)
+    while frame is not None and _constructs(frame, made):
+        frame = frame.f_back
+    return frame
+
+
 def site_at(
     frame: FrameType | None,
     kind: str,
@@ -106,6 +117,12 @@ def site_at(
 def script_file() -> str:
     """Return the path of the script that this process runs; empty where there is none."""
     return str(getattr(sys.modules.get("__main__"), "__file__", "") or "")
+
+
+def _constructs(frame: FrameType, made: object) -> bool:
+    code = frame.f_code
+    first = code.co_varnames[0] if code.co_argcount else ""
+    return code.co_name == "__init__" and frame.f_locals.get(first) is made
 
 
 def _passed_over(frame: FrameType) -> bool:

@@ -194,10 +194,9 @@ class Backward {
   void step(int64_t p, int64_t t, int64_t alive, T* delta, int64_t row) {
     const int64_t going_on = block_.alive(time_.rows(time_.at(p + 1)));
     const int64_t fed = going_on < alive ? going_on : alive;
-    for (int64_t r = 0; r < alive; ++r) {
-      left_[r] = r < fed ? next_ + r * stride_ + s_.gates.state_at * L : zeros_;
-      out_[r] = flow_ + r * width_;
-    }
+    if (fed > 0) lay_rows<const T*>(left_, fed, next_ + s_.gates.state_at * L, stride_);
+    lay_rows<const T*>(left_ + fed, alive - fed, zeros_, 0);
+    lay_rows(out_, alive, flow_, width_);
     for (int64_t j = 0; j < a_.skip_count; ++j)
       for (int64_t r = 0; r < alive; ++r)
         skipped_[j * block_.size() + r] =
@@ -239,15 +238,22 @@ class Backward {
   void find_rows(int64_t t, int64_t alive) {
     const int64_t then = time_.earlier(t, 1), earlier = time_.rows(then);
     const T* const reserve = s_.kept ? static_cast<const T*>(a_.reserve) : nullptr;
-    for (int64_t r = 0; r < alive; ++r) {
-      const int64_t b = block_.first + r;
-      upstream_[r] = d_.output.data ? time_.row<const T>(d_.output, t, b) : nullptr;
-      kept_[r] =
-          reserve ? reserve + time_.index(t, b) * s_.kept : time_.row<const T>(a_.output, t, b);
-      if (a_.cell == Cell::kGru) before_[r] = state_before<T>(a_, time_, t, b, 1);
-      if (a_.cell == Cell::kLstm)
-        before_[r] = b < earlier ? reserve + time_.index(then, b) * s_.kept + s_.kept_gates
-                                 : static_cast<const T*>(a_.cell0) + b * s_.hidden;
+    const int64_t b = block_.first;
+    if (d_.output.data)
+      lay_rows(upstream_, alive, time_.row<const T>(d_.output, t, b), d_.output.row);
+    else
+      lay_rows<const T*>(upstream_, alive, nullptr, 0);
+    if (reserve)
+      lay_rows(kept_, alive, reserve + time_.index(t, b) * s_.kept, s_.kept);
+    else
+      lay_rows(kept_, alive, time_.row<const T>(a_.output, t, b), a_.output.row);
+    if (a_.cell == Cell::kGru) states_before(a_, time_, t, b, alive, before_);
+    if (a_.cell == Cell::kLstm) {
+      const int64_t there = block_.alive(earlier), n = there < alive ? there : alive;
+      if (n > 0)
+        lay_rows(before_, n, reserve + time_.index(then, b) * s_.kept + s_.kept_gates, s_.kept);
+      lay_rows(before_ + n, alive - n, static_cast<const T*>(a_.cell0) + (b + n) * s_.hidden,
+               s_.hidden);
     }
   }
 
@@ -566,14 +572,22 @@ class Backward {
     });
   }
 
-  /// Visits the rows of a chunk in the order of the delta buffer: visit(row, t, b).
+  /// Visits the steps of a chunk in the order of the delta buffer: visit(first row, t, rows).
   template <class F>
-  void each_row(int64_t first, int64_t last, F&& visit) const {
+  void each_step(int64_t first, int64_t last, F&& visit) const {
     int64_t row = 0;
     for (int64_t p = last - 1; p >= first; --p) {
       const int64_t t = time_.at(p), alive = block_.alive(time_.rows(t));
-      for (int64_t r = 0; r < alive; ++r) visit(row++, t, block_.first + r);
+      if (alive > 0) visit(row, t, alive);
+      row += alive;
     }
+  }
+  /// Visits their rows: visit(row, t, b).
+  template <class F>
+  void each_row(int64_t first, int64_t last, F&& visit) const {
+    each_step(first, last, [&](int64_t row, int64_t t, int64_t alive) {
+      for (int64_t r = 0; r < alive; ++r) visit(row + r, t, block_.first + r);
+    });
   }
 
   /// Lays columns [from, to) x L of `rows` rows out k-major.
@@ -646,14 +660,14 @@ class Backward {
     if (d_.pre_activation && member_.rank == 0) copy_pre_activation(first, last);
     if (d_.input.data) add_inputs(first, last, rows);
     if (d_.weight_hh) {
-      each_row(first, last, [&](int64_t row, int64_t t, int64_t b) {
-        left_[row] = state_before<T>(a_, time_, t, b, 1);
+      each_step(first, last, [&](int64_t row, int64_t t, int64_t alive) {
+        states_before(a_, time_, t, block_.first, alive, left_ + row);
       });
       add_weight(rows, s_.hidden, s_.gates.state_gate, s_.gates.state_at, sums.weight_hh);
     }
     if (sums.weight_ih || inputs_summed())
-      each_row(first, last, [&](int64_t row, int64_t t, int64_t b) {
-        left_[row] = time_.row<const T>(a_.input, t, b);
+      each_step(first, last, [&](int64_t row, int64_t t, int64_t alive) {
+        lay_rows(left_ + row, alive, time_.row<const T>(a_.input, t, block_.first), a_.input.row);
       });
     if (sums.weight_ih)
       add_weight(rows, s_.inputs, s_.gates.input_gate, s_.gates.input_at, sums.weight_ih);
@@ -687,9 +701,9 @@ class Backward {
   /// dL/dx of own rows of a chunk.
   void add_inputs(int64_t first, int64_t last, int64_t rows) {
     const T* const delta = deltas_ + s_.gates.input_at * L;
-    each_row(first, last, [&](int64_t row, int64_t t, int64_t b) {
-      left_[row] = delta + row * stride_;
-      out_[row] = time_.row<T>(d_.input, t, b);
+    lay_rows(left_, rows, delta, stride_);
+    each_step(first, last, [&](int64_t row, int64_t t, int64_t alive) {
+      lay_rows(out_ + row, alive, time_.row<T>(d_.input, t, block_.first), d_.input.row);
     });
     const int64_t from = member_.begin(rows), to = member_.end(rows);
     const int64_t depth = s_.units * s_.gates.count * L, vectors = (s_.inputs + L - 1) / L;

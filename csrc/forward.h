@@ -117,12 +117,14 @@ class Forward {
     int64_t count = 0;
     for (int64_t p = first; p < last; ++p) {
       const int64_t t = time_.at(p), alive = block_.alive(time_.rows(t));
-      for (int64_t r = 0; r < alive; ++r, ++count) {
-        inputs_[count] = time_.row<const T>(a_.input, t, block_.first + r);
-        rows_[count] =
-            gates_ ? gates_ + count * s_.kept_gates
-                   : static_cast<T*>(a_.reserve) + time_.index(t, block_.first + r) * s_.kept;
-      }
+      if (alive == 0) continue;
+      lay_rows(inputs_ + count, alive, time_.row<const T>(a_.input, t, block_.first), a_.input.row);
+      if (gates_)
+        lay_rows(rows_ + count, alive, gates_ + count * s_.kept_gates, s_.kept_gates);
+      else
+        lay_rows(rows_ + count, alive,
+                 static_cast<T*>(a_.reserve) + time_.index(t, block_.first) * s_.kept, s_.kept);
+      count += alive;
     }
     const Gates& g = s_.gates;
     tiling_.each(member_, [&](int64_t unit, int units) {
@@ -138,10 +140,8 @@ class Forward {
   }
 
   void step(int64_t p, int64_t t, int64_t alive, T* const* rows) {
-    for (int64_t r = 0; r < alive; ++r) {
-      states_[r] = state_before<T>(a_, time_, t, block_.first + r, 1);
-      outputs_[r] = time_.row<T>(a_.output, t, block_.first + r);
-    }
+    states_before(a_, time_, t, block_.first, alive, states_);
+    lay_rows(outputs_, alive, time_.row<T>(a_.output, t, block_.first), a_.output.row);
     for (int64_t j = 0; j < a_.skip_count; ++j)
       for (int64_t r = 0; r < alive; ++r)
         skipped_[j * block_.size() + r] =

@@ -75,6 +75,23 @@ const T* state_before(const Layer& a, const Time& time, int64_t t, int64_t b, in
   return start_of<T>(a, b);
 }
 
+/// Pointers to n rows at even distances. On its own, since what stands in a loop that stores
+/// pointers is computed again for each.
+template <class P>
+void lay_rows(P* out, int64_t n, P first, int64_t stride) {
+  for (int64_t i = 0; i < n; ++i) out[i] = first + i * stride;
+}
+
+/// state_before() with a lag of 1, of `count` sequences from b on.
+template <class T>
+void states_before(const Layer& a, const Time& time, int64_t t, int64_t b, int64_t count,
+                   const T** out) {
+  const int64_t then = time.earlier(t, 1), left = time.rows(then) - b;
+  const int64_t there = left < 0 ? 0 : left < count ? left : count;
+  if (there > 0) lay_rows(out, there, time.row<const T>(a.output, then, b), a.output.row);
+  lay_rows(out + there, count - there, start_of<T>(a, b + there), a.hidden_size);
+}
+
 /// A range of sequences.
 struct Block {
   int64_t first, last;

@@ -334,27 +334,23 @@ class Backward {
   int64_t plain_rows(int64_t fed) const { return a_.skip_count == 0 && d_.output.data ? fed : 0; }
   /// visit(dL/dh, vector of units, lanes) along such a row. On its own: the questions after what
   /// else there may be take as long as the answer. `squares`: where to add those of dL/dh, or null.
-  template <class F>
+  template <bool Passes, class F>
   GRADREACH_INLINE void walk_plainly(const Row& row, double* squares, int64_t unit, int units,
                                      F&& visit) const {
     const Row from = row;
-    const int64_t hidden = s_.hidden, end = unit + units;
-    const int64_t whole = end * L <= hidden ? end : hidden / L;
+    const int64_t hidden = s_.hidden, end = (unit + units) * L;
     Squares<T> sum;
-    const auto each = [&](auto has_pass, auto has_squares) GRADREACH_INLINE_LAMBDA {
-      const auto at = [&](int64_t u, int lanes) GRADREACH_INLINE_LAMBDA {
-        V d = load(from.flow + u * L) + load_some(from.upstream + u * L, lanes);
-        if constexpr (has_pass) d += load(from.pass + u * L);
-        if constexpr (has_squares) sum.add(d);
-        visit(d, u, lanes);
-      };
-      for (int64_t u = unit; u < whole; ++u) at(u, L);
-      if (whole < end) at(whole, static_cast<int>(hidden - whole * L));
+    const auto each = [&](auto told) GRADREACH_INLINE_LAMBDA {
+      for (int64_t i = unit * L; i < end; i += L) {
+        const int lanes = i + L <= hidden ? L : static_cast<int>(hidden - i);
+        V d = load(from.flow + i) + load_some(from.upstream + i, lanes);
+        if constexpr (Passes) d += load(from.pass + i);
+        if constexpr (told) sum.add(d);
+        visit(d, i / L, lanes);
+      }
     };
-    const std::true_type yes;
-    const std::false_type no;
-    if (!squares) return from.pass ? each(yes, no) : each(no, no);
-    from.pass ? each(yes, yes) : each(no, yes);
+    if (!squares) return each(std::false_type{});
+    each(std::true_type{});
     sum.add_to(squares);
   }
   /// The same along any row.
@@ -385,10 +381,10 @@ class Backward {
       T* const out = delta + r * stride_;
       const Row parts = row_of(r, r >= fed);
       if (r < plain) {
-        walk_plainly(parts, told ? squares_of(row + r, member_.rank) : nullptr, unit, units,
-                     [&](V d, int64_t u, int lanes) {
-                       store(out + u * L, d * phi.slope(load_some(kept + u * L, lanes)));
-                     });
+        walk_plainly<false>(parts, told ? squares_of(row + r, member_.rank) : nullptr, unit, units,
+                            [&](V d, int64_t u, int lanes) {
+                              store(out + u * L, d * phi.slope(load_some(kept + u * L, lanes)));
+                            });
         continue;
       }
       walk(parts, p, r, row, unit, units, [&](V d, int64_t u, int lanes) {
@@ -429,7 +425,8 @@ class Backward {
         store(pass + u * L, d * keep);
       };
       if (r < plain)
-        walk_plainly(parts, told ? squares_of(row + r, member_.rank) : nullptr, unit, units, visit);
+        walk_plainly<true>(parts, told ? squares_of(row + r, member_.rank) : nullptr, unit, units,
+                           visit);
       else
         walk(parts, p, r, row, unit, units, visit);
     }
@@ -468,7 +465,8 @@ class Backward {
       };
       const Row parts = row_of(r, r >= fed);
       if (r < plain)
-        walk_plainly(parts, told ? squares_of(row + r, member_.rank) : nullptr, unit, units, visit);
+        walk_plainly<false>(parts, told ? squares_of(row + r, member_.rank) : nullptr, unit, units,
+                            visit);
       else
         walk(parts, p, r, row, unit, units, visit);
     }

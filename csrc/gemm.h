@@ -126,10 +126,10 @@ void tile(const TileCall<T>& c) {
     int64_t k = 0;
     for (int v = 0; v <= NV; ++v) {
       const int64_t place = at + (v < NV ? v * L : (NV - 1) * L + tail - 1);
-      for (int m = 0; m < ROWS && k + 1 < depth; ++m, k += 2) {
+      for (int m = 0; m < ROWS && k + 1 < depth; ++m) {
         __builtin_prefetch(out[m] + place, 1);
-        multiply();
-        multiply();
+        GRADREACH_ROLLED
+        for (const int64_t end = k + 2; k < end; ++k) multiply();
       }
     }
     for (; k < depth; ++k) multiply();

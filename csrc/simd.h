@@ -10,11 +10,13 @@
 
 #define GRADREACH_INLINE inline __attribute__((always_inline))
 #define GRADREACH_INLINE_LAMBDA __attribute__((always_inline))
-// Before a loop of at most eight rounds, their number a constant.
+// Before a loop of at most eight rounds, their number a constant; before one that is to stay one.
 #if defined(__clang__)
 #define GRADREACH_UNROLL _Pragma("clang loop unroll(full)")
+#define GRADREACH_ROLLED _Pragma("clang loop unroll(disable)")
 #else
 #define GRADREACH_UNROLL _Pragma("GCC unroll 8")
+#define GRADREACH_ROLLED _Pragma("GCC unroll 1")
 #endif
 
 namespace gradreach {

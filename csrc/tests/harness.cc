@@ -1,12 +1,13 @@
-// Runs every kernel on small layers, for the sanitizers (`./dev proof sanitizers`).
+// Runs every kernel on small arrays, for the sanitizers (`./dev proof sanitizers`).
 //
 // Each array is an allocation of its own of exactly the size the header promises, so that one
 // element too far is seen. Results of the instruction sets are compared with the baseline's.
 //
-//   harness                all layers, alone and then from two callers at once
+//   harness                all layers and all of measuring; then two callers at once
 //   harness short-output   planted: the output is one row shorter than promised
 //   harness odd-skips      planted: an array of int64 at an odd address
 //   harness shared-output  planted: two callers write one output
+//   harness short-scales   planted: one scale too few for the rows of a gradient
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -18,6 +19,8 @@
 
 #include "../isa.h"
 #include "../table.h"
+#include "measuring.h"
+#include "numbers.h"
 
 namespace {
 
@@ -35,18 +38,6 @@ struct Case {
   bool packed, reverse, extras;  // extras: biases, scale and skips
   int threads;
 };
-
-/// Numbers in [-0.4, 0.4), the same in every run.
-template <class T>
-std::vector<T> drawn(size_t count, uint64_t seed) {
-  std::vector<T> values(count);
-  uint64_t state = seed * 2654435761u + 12345u;
-  for (T& value : values) {
-    state = state * 6364136223846793005u + 1442695040888963407u;
-    value = static_cast<T>(static_cast<double>(state >> 40) / 16777216.0 * 0.8 - 0.4);
-  }
-  return values;
-}
 
 template <class T>
 struct Functions;
@@ -234,8 +225,9 @@ std::vector<Case> cases() {
   return all;
 }
 
-template <class T>
-bool same_on_every_isa(const Case& c, double tolerance) {
+/// Whether run(kernels, results), which may fail, finds the same with the kernels of every ISA.
+template <class F>
+bool same_on_every_isa(const std::string& what, double tolerance, F&& run) {
   std::vector<double> expected;
   // From the plainest on: it is what the others are compared with.
   std::vector<std::string> names;
@@ -244,31 +236,95 @@ bool same_on_every_isa(const Case& c, double tolerance) {
   }
   for (const std::string& isa : names) {
     if (!gradreach::use_isa(isa.c_str())) continue;
-    const KernelTable& kernels = gradreach::kernels();
-    Problem<T> problem(c, kernels, "");
-    if (!problem.run(kernels)) return false;
-    const std::vector<double> found = problem.results();
+    std::vector<double> found;
+    if (!run(gradreach::kernels(), found)) return false;
     if (expected.empty()) expected = found;
     for (size_t i = 0; i < found.size(); ++i) {
       if (std::abs(found[i] - expected[i]) <= tolerance * (1.0 + std::abs(expected[i]))) continue;
-      std::printf("%s differs from the baseline: cell %d, activation %d, hidden %d: %g, not %g\n",
-                  isa.c_str(), static_cast<int>(c.cell), static_cast<int>(c.activation),
-                  static_cast<int>(c.hidden), found[i], expected[i]);
+      std::printf("%s differs from the baseline: %s: %g, not %g\n", isa.c_str(), what.c_str(),
+                  found[i], expected[i]);
       return false;
     }
   }
   return true;
 }
 
+// Sums of some hundred terms in another order: 1e-4 in float32, 1e-11 in float64, at sizes where
+// one wrong element is off by 1e-2 or more.
+template <class T>
+constexpr double kTolerance = sizeof(T) == 4 ? 1e-4 : 1e-11;
+
+template <class T>
+bool layer_agrees(const Case& c) {
+  const std::string what = "cell " + std::to_string(static_cast<int>(c.cell)) + ", activation " +
+                           std::to_string(static_cast<int>(c.activation)) + ", hidden " +
+                           std::to_string(c.hidden);
+  const auto run = [&](const KernelTable& kernels, std::vector<double>& results) {
+    Problem<T> problem(c, kernels, "");
+    const bool done = problem.run(kernels);
+    results = problem.results();
+    return done;
+  };
+  return same_on_every_isa(what, kTolerance<T>, run);
+}
+
 bool all_layers() {
   bool right = true;
   for (const Case& c : cases()) {
-    // Sums of some hundred terms in another order: 1e-4 in float32, 1e-11 in float64, at sizes
-    // where one wrong element is off by 1e-2 or more.
-    right = same_on_every_isa<float>(c, 1e-4) && right;
-    right = same_on_every_isa<double>(c, 1e-11) && right;
+    right = layer_agrees<float>(c) && right;
+    right = layer_agrees<double>(c) && right;
   }
   return right;
+}
+
+template <class T>
+bool measurement_agrees(int kind, int64_t steps, int64_t batch, int64_t inputs, int64_t hidden,
+                        int threads) {
+  const std::string what = "measuring cell " + std::to_string(kind) + ", inputs " +
+                           std::to_string(inputs) + ", hidden " + std::to_string(hidden);
+  const auto run = [&](const KernelTable& kernels, std::vector<double>& results) {
+    Measuring<T> measuring(kernels, kind, steps, batch, inputs, hidden, threads);
+    const bool done = measuring.run();
+    results = measuring.results;
+    return done;
+  };
+  return same_on_every_isa(what, kTolerance<T>, run);
+}
+
+/// Sizes around whole vectors and tiles; the last is large enough for two threads.
+bool all_measurements() {
+  bool right = true;
+  for (const int kind : {0, 1, 2}) {
+    right = measurement_agrees<float>(kind, 5, 3, 2, 19, 1) && right;
+    right = measurement_agrees<double>(kind, 5, 3, 2, 19, 1) && right;
+    right = measurement_agrees<float>(kind, 1, 1, 1, 1, 1) && right;
+    right = measurement_agrees<float>(kind, 7, 9, 37, 16, 2) && right;
+    right = measurement_agrees<float>(kind, 40, 10, 48, 64, 2) && right;
+    right = measurement_agrees<double>(kind, 40, 10, 17, 50, 2) && right;
+  }
+  return right;
+}
+
+/// Products of gradients with a scale for each row, of which the last is missing.
+int short_scales() {
+  const int64_t steps = 4, batch = 3, rows = 24, columns = 20;
+  const std::vector<float> left = drawn<float>(steps * batch * rows, 1);
+  const std::vector<float> right = drawn<float>(steps * batch * columns, 2);
+  const std::vector<double> scales(steps * batch - 1, 2.0);
+  std::vector<double> total(rows * columns), along(steps);
+  gradreach::ProductsCall a;
+  a.steps = steps;
+  a.batch = batch;
+  a.rows = rows;
+  a.columns = columns;
+  a.left = {left.data(), batch * rows, rows};
+  a.right = {right.data(), batch * columns, columns};
+  a.scales = scales.data();
+  a.total = total.data();
+  a.along = along.data();
+  gradreach::kernels().products(a);
+  std::puts("the planted bug was not seen");
+  return 0;
 }
 
 /// Two callers at once, as two Python threads that have released the interpreter's lock.
@@ -298,7 +354,9 @@ int main(int count, char** words) {
     std::puts("the planted bug was not seen");
     return 0;
   }
-  const bool right = (planted.empty() ? all_layers() : true) && two_callers(planted);
-  std::puts(right ? "all layers agree" : "wrong results");
+  if (planted == "short-scales") return short_scales();
+  const bool right =
+      (planted.empty() ? all_layers() && all_measurements() : true) && two_callers(planted);
+  std::puts(right ? "all agree" : "wrong results");
   return right ? 0 : 1;
 }

@@ -61,14 +61,13 @@ class Backward {
     for (int64_t j = 0; j < a.skip_count; ++j)
       ring_ = a.skips[j] + 1 > ring_ ? a.skips[j] + 1 : ring_;
     if (a.skip_count == 0) ring_ = 0;
-    const int64_t n = block_.size() > 0 ? room.rows / block_.size() : 1;
-    chunk_ = n < 1 ? 1 : n < s.steps ? n : s.steps;
+    chunk_ = chunk_capacity(time_, block_, room.rows);
   }
 
   Sums<T> sums = {};
 
   void take_shared(Arena& arena) {
-    const int64_t rows = chunk_ * block_.size(), units = s_.units;
+    const int64_t rows = chunk_, units = s_.units;
     const int64_t gates = s_.gates.count * s_.hidden;
     later_ = arena.take<T>(block_.size() * stride_);
     deltas_ = arena.take<T>(rows * stride_);
@@ -98,7 +97,7 @@ class Backward {
     sums.gates = d_.gate_sums ? arena.take<double>(units * L * s_.gates.group) : nullptr;
   }
   void take_own(Arena& arena) {
-    const int64_t rows = chunk_ * block_.size(), depth = rows < kPanelRows ? rows : kPanelRows;
+    const int64_t rows = chunk_, depth = rows < kPanelRows ? rows : kPanelRows;
     panel_ =
         d_.weight_hh || sums.weight_ih ? arena.take<T>(depth * panel_vectors(s_) * L) : nullptr;
     left_ = arena.take<const T*>(rows);
@@ -114,7 +113,11 @@ class Backward {
     member_.sync();
     int64_t last = s_.steps;
     while (last > 0) {
-      const int64_t first = last > chunk_ ? last - chunk_ : 0;
+      int64_t first = last;
+      for (int64_t rows = 0; first > 0; --first) {
+        rows += block_.alive(time_.rows(time_.at(first - 1)));
+        if (rows > chunk_) break;
+      }
       int64_t row = 0;
       for (int64_t p = last - 1; p >= first; --p) {
         const int64_t t = time_.at(p), alive = block_.alive(time_.rows(t));
@@ -146,9 +149,9 @@ class Backward {
   const Member member_;
   const Time time_;
   const bool few_inputs_;
-  int64_t stride_, width_, ring_ = 0, chunk_;
-  bool added_ = false;       // whether the sums of the weights have begun
-  T* deltas_ = nullptr;      // (rows of a chunk, stride): gradients of the gates
+  int64_t stride_, width_, ring_ = 0, chunk_;  // chunk_: rows
+  bool added_ = false;                         // whether the sums of the weights have begun
+  T* deltas_ = nullptr;                        // (rows of a chunk, stride): gradients of the gates
   T* later_ = nullptr;       // (rows of a step, stride): those of the first step of the last chunk
   const T* next_ = nullptr;  // those of the step after
   T *flow_ = nullptr, *pass_ = nullptr, *start_ = nullptr, *history_ = nullptr, *zeros_ = nullptr;

@@ -49,22 +49,17 @@ class Forward {
           const Block& block, const Member& member)
       : a_(a), s_(s), w_(w), tiling_(tiling), block_(block), member_(member), time_(a) {}
 
-  static int64_t chunk_steps(const Shape<T>& s, int64_t rows) {
-    const int64_t most = rows > 0 ? kForwardRows / rows : 1;
-    return most < 1 ? 1 : most < s.steps ? most : s.steps;
-  }
-
   /// Takes the memory of one team: the gates of a chunk, and the running cell state.
   void take_shared(Arena& arena) {
-    chunk_ = chunk_steps(s_, block_.size());
+    chunk_ = chunk_capacity(time_, block_, kForwardRows);
     const bool kept = a_.reserve && a_.cell != Cell::kRnn;
-    gates_ = kept ? nullptr : arena.take<T>(chunk_ * block_.size() * s_.kept_gates);
+    gates_ = kept ? nullptr : arena.take<T>(chunk_ * s_.kept_gates);
     cells_ = a_.cell == Cell::kLstm ? arena.take<T>(block_.size() * s_.units * L) : nullptr;
   }
   /// Takes the memory of one member: pointers to rows.
   void take_own(Arena& arena) {
-    inputs_ = arena.take<const T*>(chunk_ * block_.size());
-    rows_ = arena.take<T*>(chunk_ * block_.size());
+    inputs_ = arena.take<const T*>(chunk_);
+    rows_ = arena.take<T*>(chunk_);
     states_ = arena.take<const T*>(block_.size());
     skipped_ = arena.take<const T*>(block_.size() * a_.skip_count);
     outputs_ = arena.take<T*>(block_.size());
@@ -72,8 +67,11 @@ class Forward {
 
   void run() {
     start_cells();
-    for (int64_t first = 0; first < s_.steps; first += chunk_) {
-      const int64_t last = first + chunk_ < s_.steps ? first + chunk_ : s_.steps;
+    for (int64_t first = 0, last = 0; first < s_.steps; first = last) {
+      for (int64_t rows = 0; last < s_.steps; ++last) {
+        rows += block_.alive(time_.rows(time_.at(last)));
+        if (rows > chunk_) break;
+      }
       project_inputs(first, last);
       T** rows = rows_;
       for (int64_t p = first; p < last; ++p) {
@@ -93,7 +91,7 @@ class Forward {
   const Block block_;
   const Member member_;
   const Time time_;
-  int64_t chunk_ = 1;
+  int64_t chunk_ = 1;  // rows
   T *gates_ = nullptr, *cells_ = nullptr;
   const T** inputs_ = nullptr;
   T** rows_ = nullptr;

@@ -61,6 +61,14 @@ Plan plan_of(const Layer& a, const Shape<T>& s, int64_t rows) {
   return plan;
 }
 
+/// Rows that a chunk of steps of a block may hold: `wanted`, or those of the longest step, or all.
+inline int64_t chunk_capacity(const Time& time, const Block& block, int64_t wanted) {
+  const int64_t size = block.size();
+  int64_t rows = wanted < time.steps * size ? wanted : time.steps * size;
+  if (rows < size) rows = size;
+  return time.offsets || size == 0 ? rows : rows / size * size;
+}
+
 /// The rows of one team, of about the same number of steps in all.
 inline Block block_of(const Time& time, int64_t total, int team, int teams) {
   if (!time.offsets) return {team * time.batch / teams, (team + 1) * time.batch / teams};

@@ -20,11 +20,12 @@ int64_t panel_vectors(const Shape<T>& s) {
 ///
 /// Each chunk reads and writes the gradient of the weights once: the larger, the fewer chunks. But
 /// an RNN's step is to peak below 1.1 times its results: its chunk, the other teams' copies of the
-/// weights' gradients and the packed weights have a thirteenth of the results, or what the forward
-/// has taken, whose block is there and may be used. An RNN's matrices are right operands as they
-/// stand, too, a row for each unit: they are packed where that leaves a fair chunk, since rows far
-/// apart fall into few sets of the first cache. The gates of the other cells are kept in another
-/// order than torch's, so that theirs always are, as are columns of less than a vector.
+/// weights' gradients and the packed weights have a thirteenth of the results (and of the reserve,
+/// where there is one), or what the forward has taken, whose block is there and may be used. An
+/// RNN's matrices are right operands as they stand, too, a row for each unit: they are packed where
+/// that leaves a fair chunk, since rows far apart fall into few sets of the first cache. The gates
+/// of the other cells are kept in another order than torch's, so that theirs always are, as are
+/// columns of less than a vector.
 struct Room {
   bool packs_state, packs_input;
   int64_t rows;
@@ -39,16 +40,16 @@ struct Room {
     if (rows > kMostRows) rows = kMostRows;
 
     const int64_t all = s.steps * s.batch;  // more than there are, where rows are packed
-    const int64_t little = (all * (s.inputs + s.hidden) + weights) / 13;
-    const int64_t width = s.units * L;
-    const int64_t forward = width * (s.inputs + s.hidden) + plan.teams * kForwardRows * width;
+    const int64_t little = (all * (s.inputs + s.hidden + s.kept) + weights) / 13;
+    const bool rnn = a.cell == Cell::kRnn;  // the others' forward leaves its chunks in the reserve
+    const int64_t width = s.units * L, chunks = rnn ? plan.teams * kForwardRows * width : 0;
+    const int64_t forward = width * s.gates.count * (s.inputs + s.hidden) + chunks;
     int64_t spare = (little > forward ? little : forward) - (plan.teams - 1) * weights;
     const int64_t block = (s.batch + plan.teams - 1) / plan.teams;  // rows of a step of one team
     const int64_t panels = plan.members * kPanelRows * panel_vectors(s) * L;
     const int64_t stride = padded_stride<T>(s.kept_gates);
     const auto fit = [&] { return (spare / plan.teams - panels) / stride - block; };
 
-    const bool rnn = a.cell == Cell::kRnn;
     const auto packs = [&](int64_t columns) {
       if (!rnn || columns < L) return true;
       const int64_t copy = width * round_up(columns, L);

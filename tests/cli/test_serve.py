@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,11 +23,15 @@ SCRIPT = """
 import os, sys, time, torch
 rnn = torch.nn.RNN(1, 8)
 optimizer = torch.optim.SGD(rnn.parameters(), lr=0.01)
-for step in range(int(sys.argv[1])):
+after = 0
+for step in range(4000):
+    after += os.path.exists(sys.argv[1])
     optimizer.zero_grad()
     rnn(torch.randn(12, 4, 1))[0][-1].square().mean().backward()
     optimizer.step()
     time.sleep(0.03)
+    if after == 8:
+        break
 try:
     print("children:", os.waitpid(-1, os.WNOHANG))
 except ChildProcessError:
@@ -172,13 +177,13 @@ def test_serving_imports_no_torch(run):
 def test_live_diagnosis_grows_and_leaves_the_script_alone(tmp_path):
     (tmp_path / "train.py").write_text(SCRIPT)
     process = subprocess.Popen(
-        command("diagnose", "--live", "--run", tmp_path / "run", tmp_path / "train.py", 60),
+        command("diagnose", "--live", "--run", tmp_path / "run", tmp_path / "train.py", "seen"),
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stderr is not None
     url = process.stderr.readline().removeprefix("Live page: ").strip()
 
-    rows = followed(url.replace("/?", "/events?runs=r0&"))
+    rows = followed(url.replace("/?", "/events?runs=r0&"), (tmp_path / "seen").touch)
     output, errors = process.communicate(timeout=120)
 
     assert process.returncode in (0, 1), errors
@@ -187,14 +192,16 @@ def test_live_diagnosis_grows_and_leaves_the_script_alone(tmp_path):
     assert output == "no children\n"
 
 
-def followed(url: str) -> list[int]:
-    """Return how many rows each part said there are, until the run ends."""
+def followed(url: str, enough: Callable[[], None]) -> list[int]:
+    """Return how many rows each part said there are; after four, the script may end."""
     rows = []
     with urllib.request.urlopen(url, timeout=60) as events:
         for line in events:
             if line.startswith(b"data: {") and b'"rows":' in line:
                 told = json.loads(line[6:])
                 rows.append(told["rows"])
+                if len(set(rows)) == 4:
+                    enough()
                 if told["state"] in ("ended", "stopped", "killed"):
                     return rows
     return rows

@@ -88,6 +88,13 @@ def sleeps(seed: int, seconds: float = 1.0) -> float:
     return 1.0 + seed
 
 
-def ends_slowly(seed: int, *, seconds: float) -> float:
-    atexit.register(time.sleep, seconds)
+def ends_slowly(seed: int, *, until: str) -> float:
+    """Be done, but stay at the end until a file is there, a minute at most."""
+
+    def wait() -> None:
+        latest = time.monotonic() + 60
+        while not Path(until).exists() and time.monotonic() < latest:
+            time.sleep(0.02)
+
+    atexit.register(wait)
     return 1.0

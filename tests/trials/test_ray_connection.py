@@ -1,4 +1,4 @@
-"""Why trials cannot be run on Ray, each time in one sentence within ten seconds."""
+"""Why trials cannot be run on Ray, each time in one sentence and soon."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ import gradreach
 from gradreach.trials import ray_connection
 from gradreach.trials.ray_connection import RayError, connected
 
+HANGING = 60.0  # seconds; within ten on an idle machine, where Ray's own way takes minutes
 ray = pytest.importorskip("ray", reason="machine lacks Ray")
 
 
-def test_cluster_that_wants_a_token_is_explained_within_ten_seconds(tmp_path):
+def test_cluster_that_wants_a_token_is_explained_soon(tmp_path):
     # A head of its own: the mode is fixed when a cluster starts.
     home = tmp_path / "home"
     (home / ".ray").mkdir(parents=True)
@@ -42,7 +43,7 @@ def test_cluster_that_wants_a_token_is_explained_within_ten_seconds(tmp_path):
         with pytest.raises(RayError, match="wants a token that this process does not send"):
             connected(f"127.0.0.1:{port}")
 
-        assert time.monotonic() - begun < 10
+        assert time.monotonic() - begun < HANGING
     finally:
         end(head)
         shutil.rmtree(short, ignore_errors=True)
@@ -58,16 +59,16 @@ def end(head: subprocess.Popen[bytes]) -> None:
         head.wait(20)
 
 
-def test_address_where_nobody_answers_is_told_at_once():
+def test_address_where_nobody_answers_is_told():
     begun = time.monotonic()
 
     with pytest.raises(RayError, match="no Ray cluster answers at 127.0.0.1:1: start one with"):
         connected("127.0.0.1:1")
 
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < HANGING
 
 
-def test_address_where_something_else_answers_is_told_within_ten_seconds():
+def test_address_where_something_else_answers_is_told_soon():
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         begun = time.monotonic()
@@ -75,7 +76,7 @@ def test_address_where_something_else_answers_is_told_within_ten_seconds():
         with pytest.raises(RayError, match=f"no Ray cluster answers at {address}"):
             connected(address)
 
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < HANGING
 
 
 @pytest.mark.parametrize("address", ["cluster", "host:port", "ray://head:10001"])

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -87,13 +86,11 @@ def test_page_is_sent_the_whole_run_then_what_is_new(tmp_path, serve):
         journal.row({"step": 1, "loss": math.nan, "nonfinite": 3})
         journal.row({"step": 2, "loss": math.inf})
         journal.flush()
-        begun = time.monotonic()
         second = browser.next()
 
     assert (first["whole"], first["state"], losses(first)) == (True, "running", [4.0])
     assert (second["whole"], losses(second)) == (False, ["NaN", "Infinity"])
     assert second["charts"]["loss"]["steps"] == [1, 2]
-    assert time.monotonic() - begun < 5
     assert browser.next()["state"] == "ended"
     browser.close()
 

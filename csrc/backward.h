@@ -4,6 +4,7 @@
 
 #include "activation.h"
 #include "room.h"
+#include "wide.h"
 
 namespace gradreach {
 namespace GRADREACH_ISA {
@@ -19,7 +20,8 @@ struct BackwardWeights {
     constexpr int L = Shape<T>::L;
     const int64_t depth = s.units * s.gates.count * L;
     state = room.packs_state ? arena.take<T>(depth * s.units * L) : nullptr;
-    input = room.packs_input ? arena.take<T>(depth * round_up(s.inputs, L)) : nullptr;
+    const int64_t inputs = dotted(s.inputs) ? s.inputs : round_up(s.inputs, L);
+    input = room.packs_input ? arena.take<T>(depth * inputs) : nullptr;
     scale = padded(s, a.scale, 0, T(0), arena, dry);
     activation_bias = padded(s, a.activation_bias, 0, T(0), arena, dry);
     for (int64_t j = 0; j < a.skip_count; ++j) carry[j] = padded(s, a.carries, j, T(0), arena, dry);
@@ -204,8 +206,6 @@ class Backward {
       for (int64_t r = 0; r < alive; ++r)
         skipped_[j * block_.size() + r] =
             state_before<T>(a_, time_, t, block_.first + r, a_.skips[j]);
-    if (norms_)
-      for (int64_t r = 0; r < alive; ++r) zero(squares_of(row + r, member_.rank), kSquares);
     find_rows(t, alive);
     fetch_ahead(p, alive);
     tiling_.each(member_, [&](int64_t unit, int units) {
@@ -287,11 +287,14 @@ class Backward {
   double* squares_of(int64_t row, int member) const {
     return norms_ + (row * tiling_.members + member) * kSquares;
   }
+  /// Whether a tile is this member's first.
+  bool begins(int64_t unit) const { return unit == tiling_.begin_of(member_.rank); }
 
   /// Where the parts of dL/dh_t of one row are; found once a row, since the compiler has to take
   /// every store for one that may change what `this` points to.
   struct Row {
-    const T *flow, *pass, *upstream, *end;  // all but flow may be null
+    T* flow;
+    const T *pass, *upstream, *end;  // each may be null
   };
   GRADREACH_INLINE Row row_of(int64_t r, bool ends) const {
     const T* const end = ends ? static_cast<const T*>(d_.hidden_n) : nullptr;
@@ -336,7 +339,8 @@ class Backward {
   /// Rows of a step to which nothing but flow and upstream gradient arrives, as most: the first.
   int64_t plain_rows(int64_t fed) const { return a_.skip_count == 0 && d_.output.data ? fed : 0; }
   /// visit(dL/dh, vector of units, lanes) along such a row. On its own: the questions after what
-  /// else there may be take as long as the answer. `squares`: where to add those of dL/dh, or null.
+  /// else there may be take as long as the answer. `squares`: where to leave those of dL/dh, or
+  /// null.
   template <bool Passes, class F>
   GRADREACH_INLINE void walk_plainly(const Row& row, double* squares, int64_t unit, int units,
                                      F&& visit) const {
@@ -348,13 +352,16 @@ class Backward {
         const int lanes = i + L <= hidden ? L : static_cast<int>(hidden - i);
         V d = load(from.flow + i) + load_some(from.upstream + i, lanes);
         if constexpr (Passes) d += load(from.pass + i);
-        if constexpr (told) sum.add(d);
+        if constexpr (told) {
+          store(from.flow + i, d);  // nobody wants the flow alone again
+          sum.add(from.flow + i);
+        }
         visit(d, i / L, lanes);
       }
     };
     if (!squares) return each(std::false_type{});
     each(std::true_type{});
-    sum.add_to(squares);
+    sum.leave(squares, begins(unit));
   }
   /// The same along any row.
   template <class F>
@@ -364,11 +371,14 @@ class Backward {
     for (int64_t u = unit; u < unit + units; ++u) {
       const int lanes = s_.lanes(u);
       const V d = arriving(parts, p, r, u, lanes);
-      if (norms_) squares.add(d);
+      if (norms_) {
+        store(parts.flow + u * L, d);
+        squares.add(parts.flow + u * L);
+      }
       pass_skips(d, p, r, u);
       visit(d, u, lanes);
     }
-    if (norms_) squares.add_to(squares_of(row + r, member_.rank));
+    if (norms_) squares.leave(squares_of(row + r, member_.rank), begins(unit));
   }
 
   template <class Phi>
@@ -604,7 +614,7 @@ class Backward {
   /// weight (+)= delta^T left_, in own rows of the weight. Each member packs all of left_ for
   /// itself, a panel at a time: that is little beside its products, and stays in its cache.
   void add_weight(int64_t rows, int64_t columns, const int* torch_gate, int at, T* weight) {
-    const Split tiles((columns + L - 1) / L, kWideTile), depths(rows, kPanelRows);
+    const Split tiles = wide_tiles((columns + L - 1) / L), depths(rows, kPanelRows);
     for (int64_t i = 0; i < tiles.parts; ++i) {
       const int64_t from = tiles.begin(i), to = tiles.begin(i + 1);
       const int64_t tail = columns - (to - 1) * L;
@@ -657,7 +667,7 @@ class Backward {
       counted_ += rows;
       if (counted_ > int64_t{1} << 30) keep_counts();
     }
-    if (norms_ && member_.rank == 0) keep_norms(first, last);
+    if (norms_) keep_norms(first, last);
     if (d_.pre_activation && member_.rank == 0) copy_pre_activation(first, last);
     if (d_.input.data) add_inputs(first, last, rows);
     if (d_.weight_hh) {
@@ -689,26 +699,27 @@ class Backward {
   }
 
   void keep_norms(int64_t first, int64_t last) {
-    each_row(first, last, [&](int64_t row, int64_t t, int64_t b) {
-      double sum = 0.0;
-      for (int m = 0; m < tiling_.members; ++m) {
-        const double* const s = squares_of(row, m);
-        sum += ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]));
+    each_step(first, last, [&](int64_t row, int64_t t, int64_t alive) {
+      double* const norms = d_.state_norms + time_.index(t, block_.first);
+      for (int64_t r = member_.begin(alive); r < member_.end(alive); ++r) {
+        double sum = 0.0;
+        for (int m = 0; m < member_.size; ++m) sum += Squares<T>::all(squares_of(row + r, m));
+        norms[r] = __builtin_sqrt(sum);
       }
-      d_.state_norms[time_.index(t, b)] = __builtin_sqrt(sum);
     });
   }
 
   /// dL/dx of own rows of a chunk.
   void add_inputs(int64_t first, int64_t last, int64_t rows) {
     const T* const delta = deltas_ + s_.gates.input_at * L;
-    lay_rows(left_, rows, delta, stride_);
     each_step(first, last, [&](int64_t row, int64_t t, int64_t alive) {
       lay_rows(out_ + row, alive, time_.row<T>(d_.input, t, block_.first), d_.input.row);
     });
     const int64_t from = member_.begin(rows), to = member_.end(rows);
+    if (dotted(s_.inputs)) return dot_inputs(delta, from, to);
+    lay_rows(left_, rows, delta, stride_);
     const int64_t depth = s_.units * s_.gates.count * L, vectors = (s_.inputs + L - 1) / L;
-    const Split tiles(vectors, kWideTile);
+    const Split tiles = wide_tiles(vectors);
     for (int64_t i = 0; i < tiles.parts; ++i) {
       const int64_t v = tiles.begin(i), end = tiles.begin(i + 1);
       const int64_t tail = s_.inputs - (end - 1) * L;
@@ -721,6 +732,26 @@ class Backward {
                 Right<T>{static_cast<const T*>(a_.weight_ih) + v * L, s_.inputs, true}, out_ + from,
                 v * L, columns, Into::kStore);
     }
+  }
+
+  /// The same of few inputs.
+  void dot_inputs(const T* delta, int64_t from, int64_t to) const {
+    const Walk walk = gate_walk();
+    const int64_t depth = walk.depth();
+    for (int64_t row = from; row < to; ++row)
+      for (int64_t i = 0; i < s_.inputs; ++i) {
+        const T *place = delta + row * stride_, *column = w_.input + i * depth;
+        V even = {}, odd = {};
+        for (int64_t s = 0; s < walk.segments; ++s, place += walk.stride) {
+          int64_t k = 0;
+          for (; k + 2 * L <= walk.length; k += 2 * L, column += 2 * L) {
+            even += load(place + k) * load(column);
+            odd += load(place + k + L) * load(column + L);
+          }
+          for (; k < walk.length; k += L, column += L) even += load(place + k) * load(column);
+        }
+        out_[row][i] = lane_sum(even + odd);
+      }
   }
 
   void copy_pre_activation(int64_t first, int64_t last) {

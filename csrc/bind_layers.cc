@@ -1,8 +1,10 @@
 // The layers as Python sees them: plain integers for addresses, so that no torch header is needed.
 // Whoever calls keeps the tensors alive and has checked their sizes.
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/array.h>
 #include <nanobind/stl/vector.h>
 
+#include <array>
 #include <cstdint>
 #include <new>
 #include <vector>
@@ -23,28 +25,29 @@ using Address = uintptr_t;
 
 void* at(Address address) { return reinterpret_cast<void*>(address); }
 
-/// Memory that goes back to the pool of workspaces when Python lets go of it.
-struct Block {
-  void* memory;
-  explicit Block(size_t bytes) : memory(gradreach::workspace_acquire(bytes)) {
-    if (!memory) throw std::bad_alloc();
-  }
-  Block(const Block&) = delete;
-  Block& operator=(const Block&) = delete;
-  ~Block() { gradreach::workspace_release(memory); }
-};
+// What Python passes at once: the addresses of tensors, and of those that are walked row by row the
+// strides of steps and rows. The order is that of `invocation.py`.
+using Walked = std::array<int64_t, 3>;
+using Operands = std::array<Address, 9>;    // h_0, c_0, W_ih, W_hh, b_ih, b_hh, scale, carries, …
+using Statistics = std::array<Address, 4>;  // norms of states, largest slopes, small ones, gates
+
+Rows rows_at(const Walked& walked) {
+  return Rows{at(static_cast<Address>(walked[0])), walked[1], walked[2]};
+}
 
 /// One layer in one direction, bound to the memory of one call.
 struct LayerCall {
   Layer layer;
   bool wide;  // float64
   std::vector<int64_t> skips;
+  void* reserve = nullptr;  // its own, from the pool of workspaces, where no other was given
   // Of the whole call: the layout of the reserve is that of one instruction set, and use_isa()
   // may choose another between forward and backward.
   const KernelTable& table = gradreach::kernels();
 
   LayerCall(bool wide_, int cell, int activation, double slope, std::vector<int64_t> lags,
-            bool reverse)
+            bool reverse, int64_t steps, int64_t batch, int64_t inputs, int64_t hidden,
+            Address offsets, int threads)
       : wide(wide_), skips(std::move(lags)) {
     layer.cell = static_cast<gradreach::Cell>(cell);
     layer.activation = static_cast<gradreach::Activation>(activation);
@@ -52,12 +55,6 @@ struct LayerCall {
     layer.reverse = reverse;
     layer.skips = skips.data();
     layer.skip_count = static_cast<int64_t>(skips.size());
-  }
-  LayerCall(const LayerCall&) = delete;
-  LayerCall& operator=(const LayerCall&) = delete;
-
-  void shape(int64_t steps, int64_t batch, int64_t inputs, int64_t hidden, Address offsets,
-             int threads) {
     layer.steps = steps;
     layer.batch = batch;
     layer.input_size = inputs;
@@ -65,83 +62,92 @@ struct LayerCall {
     layer.offsets = static_cast<const int64_t*>(at(offsets));
     layer.threads = threads;
   }
+  LayerCall(const LayerCall&) = delete;
+  LayerCall& operator=(const LayerCall&) = delete;
+  ~LayerCall() { gradreach::workspace_release(reserve); }
 
-  void operands(Address input, int64_t step, int64_t row, Address hidden, Address cell,
-                Address weight_ih, Address weight_hh, Address bias_ih, Address bias_hh,
-                Address scale, Address carries, Address activation_bias) {
-    layer.input = Rows{at(input), step, row};
-    layer.hidden0 = at(hidden);
-    layer.cell0 = at(cell);
-    layer.weight_ih = at(weight_ih);
-    layer.weight_hh = at(weight_hh);
-    layer.bias_ih = at(bias_ih);
-    layer.bias_hh = at(bias_hh);
-    layer.scale = at(scale);
-    layer.carries = at(carries);
-    layer.activation_bias = at(activation_bias);
+  /// Of the operands only the presence of a scale counts.
+  int64_t reserve_bytes(int64_t rows, bool scaled) const {
+    Layer sized = layer;
+    sized.scale = scaled ? this : nullptr;
+    return wide ? 8 * table.reserve_f64(sized, rows) : 4 * table.reserve_f32(sized, rows);
   }
 
-  void results(Address output, int64_t step, int64_t row, Address hidden, Address cell,
-               Address reserve) {
-    layer.output = Rows{at(output), step, row};
-    layer.hidden_n = at(hidden);
-    layer.cell_n = at(cell);
-    layer.reserve = at(reserve);
-  }
-
-  int64_t reserve_bytes(int64_t rows) const {
-    return wide ? 8 * table.reserve_f64(layer, rows) : 4 * table.reserve_f32(layer, rows);
-  }
-
-  void forward() const {
+  /// `keep`: for a backward; in memory of its own unless `given` says where.
+  void forward(const Walked& input, const Operands& operands, const Walked& output,
+               Address hidden_n, Address cell_n, bool keep, int64_t rows, Address given) {
+    Layer bound = bind(input, operands, output);
+    bound.hidden_n = at(hidden_n);
+    bound.cell_n = at(cell_n);
+    bound.reserve = at(given);
+    if (keep && !given) bound.reserve = acquire(reserve_bytes(rows, bound.scale != nullptr));
     const nb::gil_scoped_release unlocked;
-    if (!(wide ? table.forward_f64 : table.forward_f32)(layer)) throw std::bad_alloc();
+    if (!(wide ? table.forward_f64 : table.forward_f32)(bound)) throw std::bad_alloc();
   }
 
-  void backward(Address output, int64_t output_step, int64_t output_row, Address hidden_n,
-                Address cell_n, Address input, int64_t input_step, int64_t input_row,
-                Address hidden0, Address cell0, Address weight_ih, Address weight_hh,
-                Address bias_ih, Address bias_hh, Address scale, Address carries,
-                Address activation_bias, Address state_norms, Address slope_max, Address slope_low,
-                Address gate_sums, Address pre_activation) const {
+  void backward(const Walked& input, const Operands& operands, const Walked& output, Address given,
+                const Walked& arriving, Address hidden_n, Address cell_n, const Walked& input_made,
+                const Operands& made, const Statistics& told, Address pre_activation) const {
+    Layer bound = bind(input, operands, output);
+    bound.reserve = given ? at(given) : reserve;
     Gradients d;
-    d.output = Rows{at(output), output_step, output_row};
+    d.output = rows_at(arriving);
     d.hidden_n = at(hidden_n);
     d.cell_n = at(cell_n);
-    d.input = Rows{at(input), input_step, input_row};
-    d.hidden0 = at(hidden0);
-    d.cell0 = at(cell0);
-    d.weight_ih = at(weight_ih);
-    d.weight_hh = at(weight_hh);
-    d.bias_ih = at(bias_ih);
-    d.bias_hh = at(bias_hh);
-    d.scale = at(scale);
-    d.carries = at(carries);
-    d.activation_bias = at(activation_bias);
-    d.state_norms = static_cast<double*>(at(state_norms));
-    d.slope_max = static_cast<double*>(at(slope_max));
-    d.slope_low = static_cast<double*>(at(slope_low));
-    d.gate_sums = static_cast<double*>(at(gate_sums));
+    d.input = rows_at(input_made);
+    d.hidden0 = at(made[0]);
+    d.cell0 = at(made[1]);
+    d.weight_ih = at(made[2]);
+    d.weight_hh = at(made[3]);
+    d.bias_ih = at(made[4]);
+    d.bias_hh = at(made[5]);
+    d.scale = at(made[6]);
+    d.carries = at(made[7]);
+    d.activation_bias = at(made[8]);
+    d.state_norms = static_cast<double*>(at(told[0]));
+    d.slope_max = static_cast<double*>(at(told[1]));
+    d.slope_low = static_cast<double*>(at(told[2]));
+    d.gate_sums = static_cast<double*>(at(told[3]));
     d.pre_activation = at(pre_activation);
     const nb::gil_scoped_release unlocked;
-    if (!(wide ? table.backward_f64 : table.backward_f32)(layer, d)) throw std::bad_alloc();
+    if (!(wide ? table.backward_f64 : table.backward_f32)(bound, d)) throw std::bad_alloc();
+  }
+
+ private:
+  void* acquire(int64_t bytes) {
+    gradreach::workspace_release(reserve);
+    reserve = bytes ? gradreach::workspace_acquire(static_cast<size_t>(bytes)) : nullptr;
+    if (bytes && !reserve) throw std::bad_alloc();
+    return reserve;
+  }
+
+  /// The layer with a call's tensors; a copy, since several threads may run one call backwards.
+  Layer bind(const Walked& input, const Operands& operands, const Walked& output) const {
+    Layer bound = layer;
+    bound.input = rows_at(input);
+    bound.hidden0 = at(operands[0]);
+    bound.cell0 = at(operands[1]);
+    bound.weight_ih = at(operands[2]);
+    bound.weight_hh = at(operands[3]);
+    bound.bias_ih = at(operands[4]);
+    bound.bias_hh = at(operands[5]);
+    bound.scale = at(operands[6]);
+    bound.carries = at(operands[7]);
+    bound.activation_bias = at(operands[8]);
+    bound.output = rows_at(output);
+    return bound;
   }
 };
 
 }  // namespace
 
 void bind_layers(nb::module_& m) {
-  nb::class_<Block>(m, "Block")
-      .def(nb::init<size_t>(), nb::arg("size"))
-      .def_prop_ro("address", [](const Block& b) { return reinterpret_cast<Address>(b.memory); });
   nb::class_<LayerCall>(m, "LayerCall")
-      .def(nb::init<bool, int, int, double, std::vector<int64_t>, bool>(), nb::arg("wide"),
-           nb::arg("cell"), nb::arg("activation"), nb::arg("slope"), nb::arg("skips"),
-           nb::arg("reverse"))
-      .def("shape", &LayerCall::shape)
-      .def("operands", &LayerCall::operands)
-      .def("results", &LayerCall::results)
+      .def(nb::init<bool, int, int, double, std::vector<int64_t>, bool, int64_t, int64_t, int64_t,
+                    int64_t, Address, int>())
       .def("reserve_bytes", &LayerCall::reserve_bytes)
+      .def_prop_ro("reserve",
+                   [](const LayerCall& c) { return reinterpret_cast<Address>(c.reserve); })
       .def_prop_ro("lanes",
                    [](const LayerCall& c) { return c.table.vector_bytes / (c.wide ? 8 : 4); })
       .def("forward", &LayerCall::forward)

@@ -79,6 +79,7 @@ void tile(const TileCall<T>& c) {
     const int64_t length = c.walk.length - (InPlace && c.ends ? 1 : 0);
     const T* ahead = c.ahead;
     for (int64_t s = 0; s < c.walk.segments; ++s) {
+      GRADREACH_TWICE
       for (int64_t k = 0; k < length; ++k) {
         V b[NV];
         GRADREACH_UNROLL
@@ -187,9 +188,12 @@ void tile_of(int vectors, int rows, const TileCall<T>& call) {
     case 2:
       return tile_of<T, 2, ByRows, InPlace>(rows, call);
     case 3:
-      return tile_of<T, 3, ByRows, InPlace>(rows, call);
-    case 4:
-      if constexpr (!InPlace) tile_of<T, 4, ByRows, false>(rows, call);  // else nobody asks for it
+      if constexpr ((ByRows && !InPlace) || kWidestTile >= 3)
+        tile_of<T, 3, ByRows, InPlace>(rows, call);
+      return;
+    case 4:  // of gates by all; of else only where it is the widest
+      if constexpr ((ByRows && !InPlace) || kWidestTile == 4)
+        tile_of<T, 4, ByRows, InPlace>(rows, call);
   }
 }
 
@@ -200,7 +204,14 @@ struct Split {
   int64_t count, parts;
   Split(int64_t n, int64_t most) : count(n), parts((n + most - 1) / most) {}
   int64_t begin(int64_t i) const { return i * count / parts; }
+  int64_t largest() const { return parts == 0 ? 0 : (count + parts - 1) / parts; }
 };
+
+/// `vectors` next to each other as tiles for which any width will do. Wide ones spend least on
+/// loads; four vectors have fewer rows than three, so that they are for where three leave one over.
+inline Split wide_tiles(int64_t vectors) {
+  return {vectors, vectors % kWideTile == 1 ? kWidestTile : kWideTile};
+}
 
 /// As product(), for a depth whose panel stays in the first cache from one row tile to the next.
 /// `call` is that of the first tile, its `ahead` what will be wanted after them.

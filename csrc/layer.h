@@ -102,10 +102,12 @@ struct Block {
   }
 };
 
-/// Columns, in vectors, cut into tiles: first evenly over the members of a team, then by width.
+/// Columns, in vectors, cut into tiles: first evenly over the members of a team, then into wide
+/// ones or vector by vector.
 struct Tiling {
   int64_t vectors;
-  int members, width;
+  int members;
+  bool wide;
 
   int64_t begin_of(int member) const { return member * vectors / members; }
   /// visit(first vector, vectors) for the tiles of one member; of all where it works alone.
@@ -114,7 +116,7 @@ struct Tiling {
     const bool alone = member.size == 1;
     for (int m = alone ? 0 : member.rank; m < (alone ? members : member.rank + 1); ++m) {
       const int64_t from = begin_of(m), to = begin_of(m + 1);
-      const Split split(to - from, width);
+      const Split split = wide ? wide_tiles(to - from) : Split(to - from, 1);
       for (int64_t i = 0; i < split.parts; ++i) {
         const int64_t first = from + split.begin(i);
         visit(first, static_cast<int>(from + split.begin(i + 1) - first));
@@ -208,6 +210,20 @@ void pack_plain(const Shape<T>& s, const int* torch_gate, const T* weight, int64
       }
     }
   }
+}
+
+/// Lays each of the few columns of W out along the gates as they are kept.
+template <class T>
+void pack_columns(const Shape<T>& s, const int* torch_gate, const T* weight, int64_t columns,
+                  T* out) {
+  constexpr int L = Shape<T>::L;
+  for (int64_t column = 0; column < columns; ++column)
+    for (int64_t u = 0; u < s.units; ++u)
+      for (int g = 0; g < s.gates.count; ++g, out += L)
+        for (int lane = 0; lane < L; ++lane) {
+          const int64_t row = torch_gate[g] * s.hidden + u * L + lane;
+          out[lane] = lane < s.lanes(u) ? weight[row * columns + column] : T(0);
+        }
 }
 
 /// Sums of a pair of biases in kept order; null counts as zero.

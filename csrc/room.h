@@ -8,12 +8,16 @@ namespace GRADREACH_ISA {
 
 constexpr int64_t kPanelRows = 128;  // of a panel of states or inputs that stays in the first cache
 
+/// Whether the gradient of so few inputs is taken as dot products with columns of W_ih: a tile of
+/// them would be empty for the most part.
+inline bool dotted(int64_t inputs) { return inputs <= 4; }
+
 /// Vectors of such a panel.
 template <class T>
 int64_t panel_vectors(const Shape<T>& s) {
-  const int64_t inputs = (s.inputs + Shape<T>::L - 1) / Shape<T>::L;
-  const int64_t most = inputs > s.units ? inputs : s.units;
-  return most < kWideTile ? most : kWideTile;
+  const int64_t inputs = wide_tiles((s.inputs + Shape<T>::L - 1) / Shape<T>::L).largest();
+  const int64_t states = wide_tiles(s.units).largest();
+  return inputs > states ? inputs : states;
 }
 
 /// Rows of a chunk of steps, and which weights have a packed copy.
@@ -59,7 +63,7 @@ struct Room {
       return false;
     };
     packs_state = packs(s.hidden);
-    packs_input = d.input.data && packs(s.inputs);
+    packs_input = d.input.data && (dotted(s.inputs) || packs(s.inputs));
     const int64_t most = fit();
     if (most < rows) rows = most;
     if (rows < kLeastRows) rows = kLeastRows;

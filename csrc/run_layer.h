@@ -32,7 +32,7 @@ bool forward(const Layer& a) {
   const Shape<T> s(a);
   const Time time(a);
   const Plan plan = plan_of(a, s, rows);
-  const Tiling tiling{s.units, plan.members, a.cell == Cell::kRnn ? kWideTile : 1};
+  const Tiling tiling{s.units, plan.members, a.cell == Cell::kRnn};
 
   return with_memory([&](Arena& arena) {
     const bool dry = arena.base == nullptr;
@@ -100,7 +100,7 @@ bool backward(const Layer& a, const Gradients& d) {
   }
   const Time time(a);
   const Plan plan = plan_of(a, s, rows);
-  const Tiling tiling{s.units, plan.members, kWideTile};
+  const Tiling tiling{s.units, plan.members, true};
   const Room room(a, d, s, plan);
 
   return with_memory([&](Arena& arena) {
@@ -127,7 +127,13 @@ bool backward(const Layer& a, const Gradients& d) {
                    weights.state + unit * Shape<T>::L * depth);
       });
       if (!weights.input) return;
-      const Split tiles((s.inputs + Shape<T>::L - 1) / Shape<T>::L, kWideTile);
+      if (dotted(s.inputs)) {
+        if (team == 0 && member.rank == 0)
+          pack_columns(s, s.gates.input_gate, static_cast<const T*>(a.weight_ih), s.inputs,
+                       weights.input);
+        return;
+      }
+      const Split tiles = wide_tiles((s.inputs + Shape<T>::L - 1) / Shape<T>::L);
       const int sharers = plan.teams * member.size, thread = team * member.size + member.rank;
       for (int64_t i = thread; i < tiles.parts; i += sharers)
         pack_plain(s, s.gates.input_gate, static_cast<const T*>(a.weight_ih), s.inputs,

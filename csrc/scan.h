@@ -58,8 +58,7 @@ template <class U>
 void scan_pack(const ScanCall& a) {
   const ScanShape s(a);
   const U* const weight = static_cast<const U*>(a.weight);
-  // Panels are kWideTile vectors wide but for the last ones: as Tiling cuts them for one member.
-  const Split split(s.units, kWideTile);
+  const Split split = wide_tiles(s.units);
   for (int64_t i = 0; i < split.parts; ++i) {
     const int64_t first = split.begin(i), last = split.begin(i + 1);
     double* out = a.panels + first * kWide * s.side;
@@ -77,7 +76,7 @@ template <class U>
 class Scan {
  public:
   Scan(const ScanCall& a, const ScanShape& s, int64_t first, int64_t last, const Member& member)
-      : a_(a), s_(s), first_(first), last_(last), member_(member), tiles_(s.units, kWideTile) {
+      : a_(a), s_(s), first_(first), last_(last), member_(member), tiles_(wide_tiles(s.units)) {
     from_ = tiles_.begin(tile(member.rank)) * kWide;
     to_ = tiles_.begin(tile(member.rank + 1)) * kWide;
     if (to_ > s.hidden) to_ = s.hidden;

@@ -10,13 +10,20 @@
 
 #define GRADREACH_INLINE inline __attribute__((always_inline))
 #define GRADREACH_INLINE_LAMBDA __attribute__((always_inline))
-// Before a loop of at most eight rounds, their number a constant; before one that is to stay one.
+// Before a loop of at most eight rounds, their number a constant; before one that is to stay one;
+// before one of which two rounds are to be made one, where the time is worth the size.
 #if defined(__clang__)
 #define GRADREACH_UNROLL _Pragma("clang loop unroll(full)")
 #define GRADREACH_ROLLED _Pragma("clang loop unroll(disable)")
+#define GRADREACH_TWICE _Pragma("clang loop unroll_count(2)")
 #else
 #define GRADREACH_UNROLL _Pragma("GCC unroll 8")
 #define GRADREACH_ROLLED _Pragma("GCC unroll 1")
+#define GRADREACH_TWICE _Pragma("GCC unroll 2")
+#endif
+#if !defined(__AVX2__)
+#undef GRADREACH_TWICE
+#define GRADREACH_TWICE GRADREACH_ROLLED
 #endif
 
 namespace gradreach {
@@ -26,6 +33,7 @@ namespace GRADREACH_ISA {
 constexpr int kVectorBytes = 64;
 constexpr int kMaxRows[5] = {0, 8, 8, 8, 6};  // rows of a tile of 1 … 4 vectors: 32 registers
 constexpr int kWideTile = 3;                  // vectors of a tile where the width is free
+constexpr int kWidestTile = 4;                // where that leaves none over
 #else
 #if defined(__AVX2__)
 constexpr int kVectorBytes = 32;
@@ -33,7 +41,7 @@ constexpr int kVectorBytes = 32;
 constexpr int kVectorBytes = 16;
 #endif
 constexpr int kMaxRows[5] = {0, 8, 6, 4, 3};  // 16 registers
-constexpr int kWideTile = 2;
+constexpr int kWideTile = 2, kWidestTile = 2;
 #endif
 
 template <class T>
@@ -171,37 +179,32 @@ GRADREACH_INLINE Mask<T> larger_bits(Mask<T> a, Mask<T> b) {
 #endif
 }
 
-constexpr int kSquares = 8;  // sums side by side
-
-/// Squares summed in float64, so that 1e-23 in float32 still counts; kept in registers.
-template <class T>
-class Squares {
-  using Wide = Vec<double>;
-  static constexpr int kParts = kSquares / kLanes<double>;
-  Wide sums_[kParts] = {};
-
- public:
-  GRADREACH_INLINE void add(Vec<T> v) {
-    if constexpr (sizeof(T) == 8) {
-      sums_[0] += v * v;
-    } else {
-      typedef float Half __attribute__((vector_size(kVectorBytes / 2)));
-      Half halves[2];
-      std::memcpy(halves, &v, sizeof v);
-      for (int i = 0; i < 2; ++i) {
-        const Wide wide = __builtin_convertvector(halves[i], Wide);
-        sums_[i % kParts] += wide * wide;
-      }
-    }
+/// The sum of the lanes, halves added to halves.
+template <class T, int N = kLanes<T>>
+GRADREACH_INLINE T lane_sum(const T* lanes) {
+  if constexpr (N == 2) {
+    return lanes[0] + lanes[1];
+  } else {
+    typedef T Half __attribute__((vector_size(N / 2 * sizeof(T))));
+    Half low, high;
+    std::memcpy(&low, lanes, sizeof low);
+    std::memcpy(&high, lanes + N / 2, sizeof high);
+    low += high;
+    T left[N / 2];
+    std::memcpy(left, &low, sizeof low);
+    return lane_sum<T, N / 2>(left);
   }
-  /// Adds them to kSquares sums in memory.
-  GRADREACH_INLINE void add_to(double* place) const {
-    for (int i = 0; i < kParts; ++i) {
-      double* const part = place + i * kLanes<double>;
-      store<double>(part, load<double>(part) + sums_[i]);
-    }
-  }
-};
+}
+GRADREACH_INLINE double lane_sum(Vec<double> v) {
+  double lanes[kLanes<double>];
+  std::memcpy(lanes, &v, sizeof v);
+  return lane_sum<double>(lanes);
+}
+GRADREACH_INLINE float lane_sum(Vec<float> v) {
+  float lanes[kLanes<float>];
+  std::memcpy(lanes, &v, sizeof v);
+  return lane_sum<float>(lanes);
+}
 
 }  // namespace GRADREACH_ISA
 }  // namespace gradreach

@@ -10,31 +10,33 @@ import torch
 from torch import Tensor
 
 from gradreach.kernels.native.core import load
+from gradreach.kernels.native.series import address, place
 from gradreach.kernels.recurrence import CellWeights, Recurrence
 
 __all__ = ["Gradients", "Kept", "Statistics", "backward", "bound", "forward", "reserve_width"]
 
 KINDS = {"rnn": 0, "gru": 1, "lstm": 2}  # csrc/table.h
 WIDEST = 64  # bytes of the widest vector of any instruction set
+NOWHERE = (0, 0, 0)
 
 
 class Kept(NamedTuple):
     """What a forward leaves for its backward besides tensors: the call and its memory.
 
-    The reserve is a block of the core or a tensor of bytes; it and the offsets must live as
-    long as the call, which knows their addresses only.
+    The reserve is the call's own where no tensor was given for it; that and the offsets must
+    live as long as the call, which knows their addresses only.
     """
 
     call: Any
-    reserve: Any
+    reserve: Tensor | None
     offsets: Tensor | None
 
     @property
     def address(self) -> int:
         """Where the reserve is; 0 without one."""
-        if isinstance(self.reserve, Tensor):
+        if self.reserve is not None:
             return self.reserve.data_ptr()  # 0 where it is empty
-        return 0 if self.reserve is None else int(self.reserve.address)
+        return int(self.call.reserve)
 
 
 @dataclass
@@ -72,17 +74,6 @@ def _offsets(sizes: tuple[int, ...]) -> Tensor:
     return offsets
 
 
-def _address(tensor: Tensor | None) -> int:
-    return 0 if tensor is None else tensor.data_ptr()
-
-
-def _rows(tensor: Tensor) -> tuple[int, int, int]:
-    """Return address and strides of steps and rows; packed rows have no step stride."""
-    if tensor.dim() == 3:
-        return tensor.data_ptr(), tensor.stride(0), tensor.stride(1)
-    return tensor.data_ptr(), 0, tensor.stride(0)
-
-
 def _dense(tensor: Tensor) -> Tensor:
     """Return the tensor with neighbouring elements in each row; other strides stay."""
     return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
@@ -110,15 +101,12 @@ def forward(
     output = inputs.new_empty((*inputs.shape[:-1], hidden.shape[1]))
     hidden_n = torch.empty_like(hidden, memory_format=torch.contiguous_format)
     cell_n = None if cell_state is None else torch.empty_like(hidden_n)
-    kept = _shaped(cell, inputs, hidden, batch_sizes, reverse, reserve)
-    held = _bind(kept.call, inputs, hidden, cell_state, weights)
-    if keep and reserve is None:
-        rows = inputs.shape[:-1].numel()
-        if wanted := kept.call.reserve_bytes(rows):
-            core: Any = load()
-            kept = kept._replace(reserve=core.Block(wanted))
-    kept.call.results(*_rows(output), hidden_n.data_ptr(), _address(cell_n), kept.address)
-    kept.call.forward()
+    kept = bound(cell, inputs, hidden, batch_sizes, reverse, reserve)
+    held, addresses = _operands(hidden, cell_state, weights)
+    kept.call.forward(
+        place(inputs), addresses, place(output), hidden_n.data_ptr(), address(cell_n),
+        keep, inputs.shape[:-1].numel(), address(reserve),
+    )  # fmt: skip
     del held
     return output, hidden_n, cell_n, kept
 
@@ -129,42 +117,31 @@ def bound(
     hidden: Tensor,
     batch_sizes: Tensor | None,
     reverse: bool,
-    reserve: Tensor,
-) -> Kept:
-    """Return what `forward` left, made anew from the reserve that it was given."""
-    return _shaped(cell, inputs, hidden, batch_sizes, reverse, reserve)
-
-
-def _shaped(
-    cell: Recurrence,
-    inputs: Tensor,
-    hidden: Tensor,
-    batch_sizes: Tensor | None,
-    reverse: bool,
     reserve: Tensor | None,
 ) -> Kept:
-    """Return a call that knows its equations and sizes, but no operands yet."""
-    call = _call(cell, inputs.dtype, reverse)
+    """Return a call that knows its equations and sizes, but no operands yet.
+
+    With the reserve that a `forward` was given it is what that left, made anew.
+    """
     batch, size = hidden.shape
     if batch_sizes is None:
         steps, offsets = len(inputs), None
     else:
         steps, offsets = len(batch_sizes), _offsets(tuple(batch_sizes.tolist()))
-    call.shape(steps, batch, inputs.shape[-1], size, _address(offsets), torch.get_num_threads())
+    call = _call(
+        cell, inputs.dtype, reverse, steps, batch, inputs.shape[-1], size, address(offsets)
+    )
     return Kept(call, reserve, offsets)
 
 
-def _call(cell: Recurrence, dtype: torch.dtype, reverse: bool) -> Any:
+def _call(cell: Recurrence, dtype: torch.dtype, reverse: bool, *sizes: int) -> Any:
+    """Make a call; ``sizes`` are T, B, I and H, and the address of the offsets."""
     core: Any = load()
     activation = cell.activation
     return core.LayerCall(
-        dtype is torch.float64,
-        KINDS[cell.kind],
-        activation.code,
-        activation.parameter,
-        cell.skips,
-        reverse,
-    )
+        dtype is torch.float64, KINDS[cell.kind], activation.code, activation.parameter,
+        cell.skips, reverse, *sizes, torch.get_num_threads(),
+    )  # fmt: skip
 
 
 def reserve_width(cell: Recurrence, size: int, scaled: bool, dtype: torch.dtype) -> int:
@@ -175,22 +152,18 @@ def reserve_width(cell: Recurrence, size: int, scaled: bool, dtype: torch.dtype)
         scaled: Whether there is a `CellWeights.scale`.
     """
     line = WIDEST // dtype.itemsize
-    call = _call(cell, dtype, False)
-    call.shape(1, 1, 1, -(-size // line) * line, 0, 1)
-    # Of the operands only their presence counts: any address but 0 stands for one.
-    call.operands(*[0] * 9, int(scaled), 0, 0)
-    return int(call.reserve_bytes(1))
+    call = _call(cell, dtype, False, 1, 1, 1, -(-size // line) * line, 0)
+    return int(call.reserve_bytes(1, scaled))
 
 
-def _bind(
-    call: Any, inputs: Tensor, hidden: Tensor, cell_state: Tensor | None, weights: CellWeights
-) -> list[Tensor | None]:
-    """Give the call its operands; returns what must live until it has run."""
+def _operands(
+    hidden: Tensor, cell_state: Tensor | None, weights: CellWeights
+) -> tuple[list[Tensor | None], list[int]]:
+    """Return the tensors as the core reads them, which must live until it has run, and where."""
     held = [
         None if tensor is None else tensor.contiguous() for tensor in (hidden, cell_state, *weights)
     ]
-    call.operands(*_rows(inputs), *map(_address, held))
-    return held
+    return held, [address(tensor) for tensor in held]
 
 
 def backward(
@@ -211,8 +184,7 @@ def backward(
     """
     inputs, hidden, cell_state, weights = operands
     inputs = _dense(inputs)
-    held = _bind(kept.call, inputs, hidden, cell_state, weights)
-    kept.call.results(*_rows(output), 0, 0, kept.address)
+    held, addresses = _operands(hidden, cell_state, weights)
     made: list[Tensor | None] = [
         torch.empty_like(operand, memory_format=torch.contiguous_format)
         if want and operand is not None
@@ -221,15 +193,12 @@ def backward(
     ]
     upstream = [None if gradient is None else _dense(gradient) for gradient in arriving]
     ends = [None if gradient is None else gradient.contiguous() for gradient in upstream[1:]]
-    told = _statistics_addresses(statistics)
     kept.call.backward(
-        *((0, 0, 0) if upstream[0] is None else _rows(upstream[0])),
-        *map(_address, ends),
-        *((0, 0, 0) if made[0] is None else _rows(made[0])),
-        *map(_address, made[1:]),
-        *told,
-        0,
-    )
+        place(inputs), addresses, place(output), address(kept.reserve),
+        NOWHERE if upstream[0] is None else place(upstream[0]), *map(address, ends),
+        NOWHERE if made[0] is None else place(made[0]), [address(one) for one in made[1:]],
+        _statistics_addresses(statistics), 0,
+    )  # fmt: skip
     del held
     return Gradients(made[0], made[1], made[2], tuple(made[3:]))
 
@@ -241,5 +210,5 @@ def _statistics_addresses(statistics: Statistics | None) -> tuple[int, int, int,
         statistics.state_norms.data_ptr(),
         statistics.slope_max.data_ptr(),
         statistics.slope_low.data_ptr(),
-        _address(statistics.gate_sums),
+        address(statistics.gate_sums),
     )

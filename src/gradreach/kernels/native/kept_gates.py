@@ -49,7 +49,7 @@ class KeptGates:
     @property
     def row(self) -> int:
         """Elements from one row of a step to the next."""
-        return int(self.kept.call.reserve_bytes(1)) // self.dtype.itemsize
+        return int(self.kept.call.reserve_bytes(1, False)) // self.dtype.itemsize
 
     def gate(self, name: str) -> Place:
         """Return where a gate begins, and its strides of steps and rows."""

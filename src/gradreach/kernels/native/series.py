@@ -41,8 +41,9 @@ def core_for(*tensors: Tensor | None) -> Any:
 
 
 def place(series: Tensor) -> Place:
-    """Return where a ``(T, B, size)`` tensor lies."""
-    return series.data_ptr(), series.stride(0), series.stride(1)
+    """Return where a ``(T, B, size)`` tensor lies, or packed rows: they have no stride of steps."""
+    strides = series.stride()
+    return series.data_ptr(), strides[0] if len(strides) == 3 else 0, strides[-2]
 
 
 def address(tensor: Tensor | None) -> int:

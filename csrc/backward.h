@@ -161,6 +161,7 @@ class Backward {
   double* norms_ = nullptr;  // sums of squares of the rows of a chunk, kSquares side by side
   Int *most_ = nullptr, *few_ = nullptr;  // bits of slope_max; slope_low so far
   int64_t counted_ = 0;                   // rows that are counted in few_
+  Later<T> later_rows_;                   // of a step to come
   const T** left_ = nullptr;
   T** out_ = nullptr;
   const T** skipped_ = nullptr;
@@ -230,12 +231,14 @@ class Backward {
   /// Gradients of the gates times W_hh, in the columns of `units` vectors of units.
   void times_state(int64_t unit, int units, int64_t rows, const T* const* left, T* const* out,
                    Into into) {
+    constexpr const T* kNoBias = nullptr;
     if (w_.state)
       return product(units, rows, left, gate_walk(),
-                     w_.state + unit * L * s_.units * s_.gates.count * L, out, unit * L, L, into);
+                     w_.state + unit * L * s_.units * s_.gates.count * L, out, unit * L, L, into,
+                     kNoBias, &later_rows_);
     const T* const columns = static_cast<const T*>(a_.weight_hh) + unit * L;
     product(units, rows, left, Walk{1, s_.hidden, 0}, Right<T>{columns, s_.hidden, true}, out,
-            unit * L, s_.lanes(unit + units - 1), into);
+            unit * L, s_.lanes(unit + units - 1), into, kNoBias, &later_rows_);
   }
 
   void find_rows(int64_t t, int64_t alive) {
@@ -260,28 +263,28 @@ class Backward {
     }
   }
 
-  /// Asks for the rows of a step to come, into the second cache: time runs against the
-  /// prefetcher, and they are many.
+  /// Has the rows of a step to come fetched: time runs against the prefetcher, and they are many.
   void fetch_ahead(int64_t p, int64_t alive) {
+    later_rows_.count = 0;
     const int64_t next = p - 2;  // an LSTM step also wants the cell state of the one before
     if (next < 0) return;
-    const int64_t t = time_.at(next), n = block_.alive(time_.rows(t));
-    constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
-    const int64_t columns = member_.size == 1 ? s_.hidden : s_.hidden / member_.size;
-    const int64_t first = member_.rank * columns;
-    for (int64_t r = 0; r < n && r < alive; ++r) {
-      const int64_t b = block_.first + r;
-      if (d_.output.data) {
-        const T* const row = time_.row<const T>(d_.output, t, b) + first;
-        for (int64_t i = 0; i < columns; i += kLine) __builtin_prefetch(row + i, 0, 2);
-      }
-      const bool reserve = s_.kept != 0;
-      const T* const row = reserve ? static_cast<const T*>(a_.reserve) + time_.index(t, b) * s_.kept
-                                   : time_.row<const T>(a_.output, t, b);
-      const int64_t width = reserve ? s_.kept / member_.size : columns;
-      for (int64_t i = 0; i < width; i += kLine)
-        __builtin_prefetch(row + member_.rank * width + i, 0, 2);
-    }
+    const int64_t t = time_.at(next), n = block_.alive(time_.rows(t)), b = block_.first;
+    const int64_t rows = n < alive ? n : alive;
+    // Of dL/dy, of what the forward kept, and of h where a step wants that.
+    const auto each = [&](auto&& visit) {
+      if (d_.output.data) visit(time_.row<const T>(d_.output, t, b), d_.output.row, s_.hidden);
+      if (s_.kept)
+        visit(static_cast<const T*>(a_.reserve) + time_.index(t, b) * s_.kept, s_.kept, s_.kept);
+      if (!s_.kept || a_.cell == Cell::kGru)
+        visit(time_.row<const T>(a_.output, t, b), a_.output.row, s_.hidden);
+    };
+    each([&](const T* first, int64_t stride, int64_t width) {
+      if (member_.size == 1 && stride == width) return later_rows_.want(first, rows * width);
+      constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
+      const int64_t from = member_.begin(width), to = member_.end(width);
+      for (int64_t r = 0; r < rows; ++r)
+        for (int64_t i = from; i < to; i += kLine) __builtin_prefetch(first + r * stride + i, 0, 2);
+    });
   }
 
   double* squares_of(int64_t row, int member) const {

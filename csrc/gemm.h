@@ -27,13 +27,29 @@ struct Right {
   bool in_place = false;
 };
 
+/// Memory that will be wanted later, in a few stretches. The tiles of a product ask for it as they
+/// go, a line every k at most: asked for at once, so many lines keep the operands' own waiting.
+template <class T>
+struct Later {
+  static constexpr int kMost = 3;
+  struct Stretch {
+    const T* at;
+    int64_t left;  // elements
+  };
+  Stretch stretches[kMost];
+  int count = 0;
+
+  void want(const T* at, int64_t elements) { stretches[count++] = Stretch{at, elements}; }
+};
+
 /// What a tile does with its sums.
 enum class Into { kStore, kAdd, kBias };
 
 /// out[m][at..at+n) (=, +=, bias +) sum_k left[m][k] * panel[k][0..n), for a few rows m.
 ///
 /// The last vector of a row holds `tail` columns that exist. By rows: left[m] points to a row whose
-/// elements follow each other, and `ahead` to what will be wanted next. Else left[0] points to
+/// elements follow each other, and `ahead` to what will be wanted next, each k `ahead_stride`
+/// further; where nobody else says what, the next panel. Else left[0] points to
 /// element (k = 0, m = 0) of a matrix with `stride` elements from one k to the next, and rows m
 /// follow each other in it. `ends`: the matrix ends with the last k (see Right).
 ///
@@ -52,6 +68,21 @@ struct TileCall {
   int tail;
   Into into;
   const T *bias, *ahead;
+  int64_t ahead_stride;
+  Later<T>* later;  // null: nothing but the next panel
+
+  /// Lets the tile ask for the next part of what is wanted later, where there is one.
+  void look_ahead() {
+    if (!later || later->count == 0) return;
+    constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
+    typename Later<T>::Stretch& s = later->stretches[later->count - 1];
+    const int64_t depth = walk.depth(), tiles = (s.left + depth * kLine - 1) / (depth * kLine);
+    ahead = s.at;
+    ahead_stride = (s.left + tiles * depth - 1) / (tiles * depth);
+    s.at += ahead_stride * depth;
+    s.left -= ahead_stride * depth;
+    if (s.left <= 0) --later->count;
+  }
 };
 
 template <class T, int ROWS, int NV, bool ByRows, bool InPlace>
@@ -78,6 +109,7 @@ void tile(const TileCall<T>& c) {
     const int64_t step = InPlace ? c.panel_stride : NV * L;
     const int64_t length = c.walk.length - (InPlace && c.ends ? 1 : 0);
     const T* ahead = c.ahead;
+    const int64_t ahead_stride = c.ahead_stride;
     for (int64_t s = 0; s < c.walk.segments; ++s) {
       GRADREACH_TWICE
       for (int64_t k = 0; k < length; ++k) {
@@ -85,7 +117,7 @@ void tile(const TileCall<T>& c) {
         GRADREACH_UNROLL
         for (int v = 0; v < NV; ++v) b[v] = load(panel + v * L);
         __builtin_prefetch(ahead);
-        ahead += step;
+        ahead += ahead_stride;
         GRADREACH_UNROLL
         for (int m = 0; m < ROWS; ++m) {
           const V a = splat(row[m][k]);
@@ -230,6 +262,8 @@ void block_product(int vectors, int64_t rows, bool in_place, TileCall<T> call) {
     // Each tile of rows asks for one vector per k of what comes next, so that large weights
     // stream from the outer caches while this panel is used.
     call.ahead = next + i % vectors * kLanes<T>;
+    call.ahead_stride = in_place ? call.panel_stride : vectors * kLanes<T>;
+    call.look_ahead();
     const int count = static_cast<int>(end - first);
     if (in_place)
       tile_of<T, true, true>(vectors, count, call);
@@ -242,14 +276,16 @@ void block_product(int vectors, int64_t rows, bool in_place, TileCall<T> call) {
 /// All rows times one panel of `vectors` vectors; row m of the result goes to out[m] + at.
 template <class T>
 void product(int vectors, int64_t rows, const T* const* left, Walk walk, Right<T> right,
-             T* const* out, int64_t at, int tail, Into into, const T* bias = nullptr) {
+             T* const* out, int64_t at, int tail, Into into, const T* bias = nullptr,
+             Later<T>* later = nullptr) {
   constexpr int64_t kPanelBytes = 30 * 1024;
   const int64_t width = vectors * kLanes<T>;
   const int64_t most = kPanelBytes / (width * static_cast<int64_t>(sizeof(T)));
   const bool ends = right.in_place && tail < kLanes<T>;
   // Packed panels follow each other in memory; in place the next one stands to the right.
   const T* const after = right.data + (right.in_place ? width : walk.depth() * width);
-  TileCall<T> call{left, 0, walk, right.data, right.stride, ends, out, at, tail, into, bias, after};
+  TileCall<T> call{left, 0,    walk, right.data, right.stride, ends, out,
+                   at,   tail, into, bias,       after,        0,    later};
   if (walk.depth() <= most || rows <= kMaxRows[vectors] || rows > kMostShifted)
     return block_product(vectors, rows, right.in_place, call);
   const T* shifted[kMostShifted];
@@ -277,9 +313,10 @@ void product(int vectors, int64_t rows, const T* const* left, Walk walk, Right<T
 /// As above, for a packed panel.
 template <class T>
 void product(int vectors, int64_t rows, const T* const* left, Walk walk, const T* panel,
-             T* const* out, int64_t at, int tail, Into into, const T* bias = nullptr) {
+             T* const* out, int64_t at, int tail, Into into, const T* bias = nullptr,
+             Later<T>* later = nullptr) {
   product(vectors, rows, left, walk, Right<T>{panel, vectors * kLanes<T>}, out, at, tail, into,
-          bias);
+          bias, later);
 }
 
 /// out[m] (=, +=) sum_k left[k * stride + m] * panel[k] for `count` columns m of left.
@@ -299,6 +336,8 @@ void outer_product(int vectors, int count, const T* left, int64_t stride, int64_
                    tail,
                    into,
                    nullptr,
+                   nullptr,
+                   0,
                    nullptr};
   for (int64_t i = 0; i < split.parts; ++i) {
     const int64_t first = split.begin(i);

@@ -80,7 +80,8 @@ class Backward {
     zeros_ = arena.take<T>(stride_);
     const bool wide = d_.weight_ih && !few_inputs_;
     narrow_ = few_inputs_ ? arena.take<T>(rows * (s_.inputs + 1)) : nullptr;
-    norms_ = d_.state_norms ? arena.take<double>(rows * tiling_.members * kSquares) : nullptr;
+    norms_ = d_.state_norms && tiling_.members > 1 ? arena.take<double>(rows * tiling_.members)
+                                                   : nullptr;
     most_ = d_.slope_max ? arena.take<Int>(width_) : nullptr;
     few_ = d_.slope_low ? arena.take<Int>(width_) : nullptr;
     // The first team adds into the caller's own arrays.
@@ -158,7 +159,7 @@ class Backward {
   const T* next_ = nullptr;  // those of the step after
   T *flow_ = nullptr, *pass_ = nullptr, *start_ = nullptr, *history_ = nullptr, *zeros_ = nullptr;
   T *narrow_ = nullptr, *panel_ = nullptr;
-  double* norms_ = nullptr;  // sums of squares of the rows of a chunk, kSquares side by side
+  double* norms_ = nullptr;  // (members, rows of a chunk): sums of squares of own columns
   Int *most_ = nullptr, *few_ = nullptr;  // bits of slope_max; slope_low so far
   int64_t counted_ = 0;                   // rows that are counted in few_
   Later<T> later_rows_;                   // of a step to come
@@ -215,17 +216,17 @@ class Backward {
         for (int64_t u = unit; u < unit + units; ++u) store(flow_ + r * width_ + u * L, V{});
       switch (a_.cell) {
         case Cell::kRnn:
-          with_activation<T>(a_,
-                             [&](auto phi) { rnn(phi, p, alive, fed, delta, row, unit, units); });
+          with_activation<T>(a_, [&](auto phi) { rnn(phi, p, alive, fed, delta, unit, units); });
           break;
         case Cell::kGru:
-          gru(p, alive, fed, delta, row, unit, units);
+          gru(p, alive, fed, delta, unit, units);
           break;
         case Cell::kLstm:
-          lstm(p, t, alive, fed, delta, row, unit, units);
+          lstm(p, t, alive, fed, delta, unit, units);
           break;
       }
     });
+    if (d_.state_norms) measure_rows(t, alive, row);
   }
 
   /// Gradients of the gates times W_hh, in the columns of `units` vectors of units.
@@ -287,11 +288,40 @@ class Backward {
     });
   }
 
-  double* squares_of(int64_t row, int member) const {
-    return norms_ + (row * tiling_.members + member) * kSquares;
+  /// Takes the norms of the step's dL/dh, or of a team's rows the sums of squares of own columns.
+  /// In float64: so 1e-23 in float32 still counts.
+  void measure_rows(int64_t t, int64_t alive, int64_t row) const {
+    const bool alone = member_.size == 1;
+    double* const place = alone ? d_.state_norms + time_.index(t, block_.first)
+                                : norms_ + member_.rank * chunk_ + row;
+    const int64_t from = alone ? 0 : tiling_.begin_of(member_.rank) * L;
+    const int64_t to = alone ? width_ : tiling_.begin_of(member_.rank + 1) * L;
+    const auto square = [](const T* d) GRADREACH_INLINE_LAMBDA {
+      const Wide wide = widen(d, kWide);
+      return wide * wide;
+    };
+    int64_t r = 0;
+    for (; r + 4 <= alive; r += 4) {  // so that sums do not wait for each other
+      const T* const first = flow_ + r * width_;
+      Wide a = {}, b = {}, c = {}, d = {};
+      for (int64_t j = from; j < to; j += kWide) {
+        a += square(first + j);
+        b += square(first + width_ + j);
+        c += square(first + 2 * width_ + j);
+        d += square(first + 3 * width_ + j);
+      }
+      place[r] = lane_sum(a);
+      place[r + 1] = lane_sum(b);
+      place[r + 2] = lane_sum(c);
+      place[r + 3] = lane_sum(d);
+    }
+    for (; r < alive; ++r) {
+      Wide a = {};
+      for (int64_t j = from; j < to; j += kWide) a += square(flow_ + r * width_ + j);
+      place[r] = lane_sum(a);
+    }
+    for (r = 0; alone && r < alive; ++r) place[r] = __builtin_sqrt(place[r]);
   }
-  /// Whether a tile is this member's first.
-  bool begins(int64_t unit) const { return unit == tiling_.begin_of(member_.rank); }
 
   /// Where the parts of dL/dh_t of one row are; found once a row, since the compiler has to take
   /// every store for one that may change what `this` points to.
@@ -341,69 +371,51 @@ class Backward {
 
   /// Rows of a step to which nothing but flow and upstream gradient arrives, as most: the first.
   int64_t plain_rows(int64_t fed) const { return a_.skip_count == 0 && d_.output.data ? fed : 0; }
-  /// visit(dL/dh, vector of units, lanes) along such a row. On its own: the questions after what
-  /// else there may be take as long as the answer. `squares`: where to leave those of dL/dh, or
-  /// null.
+  /// visit(dL/dh, vector of units, lanes) along such a row; leaves dL/dh where its flow was. On its
+  /// own: the questions after what else there may be take as long as the answer.
   template <bool Passes, class F>
-  GRADREACH_INLINE void walk_plainly(const Row& row, double* squares, int64_t unit, int units,
-                                     F&& visit) const {
+  GRADREACH_INLINE void walk_plainly(const Row& row, int64_t unit, int units, F&& visit) const {
     const Row from = row;
     const int64_t hidden = s_.hidden, end = (unit + units) * L;
-    Squares<T> sum;
-    const auto each = [&](auto told) GRADREACH_INLINE_LAMBDA {
-      for (int64_t i = unit * L; i < end; i += L) {
-        const int lanes = i + L <= hidden ? L : static_cast<int>(hidden - i);
-        V d = load(from.flow + i) + load_some(from.upstream + i, lanes);
-        if constexpr (Passes) d += load(from.pass + i);
-        if constexpr (told) {
-          store(from.flow + i, d);  // nobody wants the flow alone again
-          sum.add(from.flow + i);
-        }
-        visit(d, i / L, lanes);
-      }
-    };
-    if (!squares) return each(std::false_type{});
-    each(std::true_type{});
-    sum.leave(squares, begins(unit));
+    for (int64_t i = unit * L; i < end; i += L) {
+      const int lanes = i + L <= hidden ? L : static_cast<int>(hidden - i);
+      V d = load(from.flow + i) + load_some(from.upstream + i, lanes);
+      if constexpr (Passes) d += load(from.pass + i);
+      store(from.flow + i, d);
+      visit(d, i / L, lanes);
+    }
   }
   /// The same along any row.
   template <class F>
-  GRADREACH_INLINE void walk(const Row& parts, int64_t p, int64_t r, int64_t row, int64_t unit,
-                             int units, F&& visit) {
-    Squares<T> squares;
+  GRADREACH_INLINE void walk(const Row& parts, int64_t p, int64_t r, int64_t unit, int units,
+                             F&& visit) {
     for (int64_t u = unit; u < unit + units; ++u) {
       const int lanes = s_.lanes(u);
       const V d = arriving(parts, p, r, u, lanes);
-      if (norms_) {
-        store(parts.flow + u * L, d);
-        squares.add(parts.flow + u * L);
-      }
+      store(parts.flow + u * L, d);
       pass_skips(d, p, r, u);
       visit(d, u, lanes);
     }
-    if (norms_) squares.leave(squares_of(row + r, member_.rank), begins(unit));
   }
 
   template <class Phi>
-  void rnn(const Phi& phi, int64_t p, int64_t alive, int64_t fed, T* delta, int64_t row,
-           int64_t unit, int units) {
+  void rnn(const Phi& phi, int64_t p, int64_t alive, int64_t fed, T* delta, int64_t unit,
+           int units) {
     const bool whole = s_.kept != 0;  // vectors of the reserve are padded
     const T* const scale = w_.scale;
     T *const scale_sum = sums.scale, *const bias_sum = sums.activation_bias;
-    const bool told = norms_ != nullptr;
     const int64_t plain = whole || scale || w_.activation_bias ? 0 : plain_rows(fed);
     for (int64_t r = 0; r < alive; ++r) {
       const T* const kept = kept_[r];
       T* const out = delta + r * stride_;
       const Row parts = row_of(r, r >= fed);
       if (r < plain) {
-        walk_plainly<false>(parts, told ? squares_of(row + r, member_.rank) : nullptr, unit, units,
-                            [&](V d, int64_t u, int lanes) {
-                              store(out + u * L, d * phi.slope(load_some(kept + u * L, lanes)));
-                            });
+        walk_plainly<false>(parts, unit, units, [&](V d, int64_t u, int lanes) {
+          store(out + u * L, d * phi.slope(load_some(kept + u * L, lanes)));
+        });
         continue;
       }
-      walk(parts, p, r, row, unit, units, [&](V d, int64_t u, int lanes) {
+      walk(parts, p, r, unit, units, [&](V d, int64_t u, int lanes) {
         const V value = load_some(kept + u * L, whole ? L : lanes);
         if (scale) {
           if (scale_sum) add(scale_sum + u * L, d * phi.output(value));
@@ -416,13 +428,12 @@ class Backward {
       });
     }
     if (most_)
-      observe(alive, unit, units, [&](int64_t r, int64_t u) {
-        return phi.slope(load_some(kept_[r] + u * L, whole ? L : s_.lanes(u)));
+      observe(alive, unit, units, [=](const T* kept, int64_t u, int lanes) GRADREACH_INLINE_LAMBDA {
+        return phi.slope(load_some(kept + u * L, whole ? L : lanes));
       });
   }
 
-  void gru(int64_t p, int64_t alive, int64_t fed, T* delta, int64_t row, int64_t unit, int units) {
-    const bool told = norms_ != nullptr;
+  void gru(int64_t p, int64_t alive, int64_t fed, T* delta, int64_t unit, int units) {
     const int64_t plain = plain_rows(fed);
     for (int64_t r = 0; r < alive; ++r) {
       const T *const kept = kept_[r], *const before = before_[r];
@@ -441,18 +452,15 @@ class Backward {
         store(pass + u * L, d * keep);
       };
       if (r < plain)
-        walk_plainly<true>(parts, told ? squares_of(row + r, member_.rank) : nullptr, unit, units,
-                           visit);
+        walk_plainly<true>(parts, unit, units, visit);
       else
-        walk(parts, p, r, row, unit, units, visit);
+        walk(parts, p, r, unit, units, visit);
     }
     if (most_) observe_candidates(alive, unit, units, 0);
     if (sums.gates) observe_gates(alive, unit, units);
   }
 
-  void lstm(int64_t p, int64_t t, int64_t alive, int64_t fed, T* delta, int64_t row, int64_t unit,
-            int units) {
-    const bool told = norms_ != nullptr;
+  void lstm(int64_t p, int64_t t, int64_t alive, int64_t fed, T* delta, int64_t unit, int units) {
     const int64_t plain = plain_rows(fed);
     const int64_t earlier = time_.rows(time_.earlier(t, 1));
     for (int64_t r = 0; r < alive; ++r) {
@@ -481,10 +489,9 @@ class Backward {
       };
       const Row parts = row_of(r, r >= fed);
       if (r < plain)
-        walk_plainly<false>(parts, told ? squares_of(row + r, member_.rank) : nullptr, unit, units,
-                            visit);
+        walk_plainly<false>(parts, unit, units, visit);
       else
-        walk(parts, p, r, row, unit, units, visit);
+        walk(parts, p, r, unit, units, visit);
     }
     if (most_) observe_candidates(alive, unit, units, 2);
     if (sums.gates) observe_gates(alive, unit, units);
@@ -495,18 +502,26 @@ class Backward {
   // What is observed of a step is read once more when its gradients stand: unit by unit, so that
   // counts and sums over the rows stay in registers.
 
-  /// Largest |slope(row, unit)| of the step's rows, and how many are below 0.05.
+  /// Largest |slope(kept row, unit, lanes)| of the step's rows, and how many are below 0.05.
   template <class F>
   GRADREACH_INLINE void observe(int64_t alive, int64_t unit, int units, F&& slope) {
     for (int64_t u = unit; u < unit + units; ++u) {
       Int *const most_place = most_ + u * L, *const few_place = few_ ? few_ + u * L : nullptr;
       M most, few = {};
       std::memcpy(&most, most_place, sizeof most);
-      for (int64_t r = 0; r < alive; ++r) {
-        const V size = vabs<T>(slope(r, u));
-        most = larger_bits<T>(most, (M)size);
-        few -= (M)(size < T(0.05));  // a lane is -1 where it is true
-      }
+      const auto each = [&](int lanes) GRADREACH_INLINE_LAMBDA {
+        GRADREACH_TWICE
+        for (int64_t r = 0; r < alive; ++r) {
+          const V size = vabs<T>(slope(kept_[r], u, lanes));
+          most = larger_bits<T>(most, (M)size);
+          few = counted_below<T>(few, size, T(0.05));
+        }
+      };
+      const int lanes = s_.lanes(u);
+      if (lanes == L)
+        each(L);
+      else
+        each(lanes);
       std::memcpy(most_place, &most, sizeof most);
       if (!few_place) continue;
       M before;
@@ -516,8 +531,8 @@ class Backward {
     }
   }
   void observe_candidates(int64_t alive, int64_t unit, int units, int vector) {
-    observe(alive, unit, units, [&](int64_t r, int64_t u) {
-      const V candidate = load(kept_[r] + (u * 4 + vector) * L);
+    observe(alive, unit, units, [=](const T* kept, int64_t u, int) GRADREACH_INLINE_LAMBDA {
+      const V candidate = load(kept + (u * 4 + vector) * L);
       return T(1) - candidate * candidate;
     });
   }
@@ -670,7 +685,7 @@ class Backward {
       counted_ += rows;
       if (counted_ > int64_t{1} << 30) keep_counts();
     }
-    if (norms_) keep_norms(first, last);
+    if (norms_ && member_.size > 1) keep_norms(first, last);
     if (d_.pre_activation && member_.rank == 0) copy_pre_activation(first, last);
     if (d_.input.data) add_inputs(first, last, rows);
     if (d_.weight_hh) {
@@ -705,8 +720,8 @@ class Backward {
     each_step(first, last, [&](int64_t row, int64_t t, int64_t alive) {
       double* const norms = d_.state_norms + time_.index(t, block_.first);
       for (int64_t r = member_.begin(alive); r < member_.end(alive); ++r) {
-        double sum = 0.0;
-        for (int m = 0; m < member_.size; ++m) sum += Squares<T>::all(squares_of(row + r, m));
+        double sum = norms_[row + r];
+        for (int m = 1; m < member_.size; ++m) sum += norms_[m * chunk_ + row + r];
         norms[r] = __builtin_sqrt(sum);
       }
     });

@@ -179,31 +179,55 @@ GRADREACH_INLINE Mask<T> larger_bits(Mask<T> a, Mask<T> b) {
 #endif
 }
 
-/// The sum of the lanes, halves added to halves.
-template <class T, int N = kLanes<T>>
-GRADREACH_INLINE T lane_sum(const T* lanes) {
-  if constexpr (N == 2) {
-    return lanes[0] + lanes[1];
+/// `counts` and one more in each lane where x is below the bound.
+template <class T>
+GRADREACH_INLINE Mask<T> counted_below(Mask<T> counts, Vec<T> x, T bound) {
+#if defined(__AVX512F__)
+  const __m512i all = (__m512i)counts;
+  if constexpr (sizeof(T) == 4) {
+    const __mmask16 below = _mm512_cmp_ps_mask((__m512)x, (__m512)splat(bound), _CMP_LT_OQ);
+    return (Mask<T>)_mm512_mask_sub_epi32(all, below, all, _mm512_set1_epi32(-1));
   } else {
-    typedef T Half __attribute__((vector_size(N / 2 * sizeof(T))));
-    Half low, high;
-    std::memcpy(&low, lanes, sizeof low);
-    std::memcpy(&high, lanes + N / 2, sizeof high);
-    low += high;
-    T left[N / 2];
-    std::memcpy(left, &low, sizeof low);
-    return lane_sum<T, N / 2>(left);
+    const __mmask8 below = _mm512_cmp_pd_mask((__m512d)x, (__m512d)splat(bound), _CMP_LT_OQ);
+    return (Mask<T>)_mm512_mask_sub_epi64(all, below, all, _mm512_set1_epi64(-1));
   }
+#else
+  return counts - (Mask<T>)(x < bound);  // a lane is -1 where it is true
+#endif
 }
+
+// The sum of the lanes, halves added to halves. In registers by name: taken apart as arrays, GCC
+// keeps a vector in memory from where it was summed up.
+#if defined(__AVX2__)
+GRADREACH_INLINE double lane_sum_of(__m256d v) {
+  const __m128d half = _mm_add_pd(_mm256_castpd256_pd128(v), _mm256_extractf128_pd(v, 1));
+  return half[0] + half[1];
+}
+GRADREACH_INLINE float lane_sum_of(__m256 v) {
+  const __m128 half = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  const __m128 pairs = _mm_add_ps(half, _mm_movehl_ps(half, half));
+  return pairs[0] + pairs[1];
+}
+#endif
 GRADREACH_INLINE double lane_sum(Vec<double> v) {
-  double lanes[kLanes<double>];
-  std::memcpy(lanes, &v, sizeof v);
-  return lane_sum<double>(lanes);
+#if defined(__AVX512F__)
+  return lane_sum_of(_mm256_add_pd(_mm512_maskz_extractf64x4_pd(0xf, (__m512d)v, 0),
+                                   _mm512_maskz_extractf64x4_pd(0xf, (__m512d)v, 1)));
+#elif defined(__AVX2__)
+  return lane_sum_of((__m256d)v);
+#else
+  return v[0] + v[1];
+#endif
 }
 GRADREACH_INLINE float lane_sum(Vec<float> v) {
-  float lanes[kLanes<float>];
-  std::memcpy(lanes, &v, sizeof v);
-  return lane_sum<float>(lanes);
+#if defined(__AVX512F__)
+  return lane_sum_of(_mm256_add_ps(_mm512_maskz_extractf32x8_ps(0xff, (__m512)v, 0),
+                                   _mm512_maskz_extractf32x8_ps(0xff, (__m512)v, 1)));
+#elif defined(__AVX2__)
+  return lane_sum_of((__m256)v);
+#else
+  return (v[0] + v[2]) + (v[1] + v[3]);
+#endif
 }
 
 }  // namespace GRADREACH_ISA

@@ -42,37 +42,6 @@ GRADREACH_INLINE double lane_max(Wide v) {
   return most;
 }
 
-constexpr int kSquares = 8;  // sums side by side
-
-/// Squares summed in float64, so that 1e-23 in float32 still counts; kept in registers.
-template <class T>
-class Squares {
-  static constexpr int kParts = kSquares / kWide;
-  Wide sums_[kParts] = {};
-
- public:
-  /// Adds a vector of numbers. From memory: to widen halves of a register takes them apart first.
-  GRADREACH_INLINE void add(const T* numbers) {
-    for (int i = 0; i * kWide < kLanes<T>; ++i) {
-      const Wide wide = widen(numbers + i * kWide, kWide);
-      sums_[i % kParts] += wide * wide;
-    }
-  }
-  /// Leaves them in kSquares sums in memory, which begin with them or go on.
-  GRADREACH_INLINE void leave(double* place, bool begin) const {
-    for (int i = 0; i < kParts; ++i) {
-      double* const part = place + i * kWide;
-      store<double>(part, begin ? sums_[i] : load<double>(part) + sums_[i]);
-    }
-  }
-  /// What such sums come to.
-  GRADREACH_INLINE static double all(const double* place) {
-    Wide sum = load<double>(place);
-    for (int i = 1; i < kParts; ++i) sum += load<double>(place + i * kWide);
-    return lane_sum(sum);
-  }
-};
-
 /// visit(first, lanes) for a row of n numbers, vector by vector.
 template <class F>
 GRADREACH_INLINE void each_vector(int64_t from, int64_t to, F&& visit) {

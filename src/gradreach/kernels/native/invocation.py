@@ -43,19 +43,50 @@ class Kept(NamedTuple):
 class Statistics:
     """What a backward saw on its way, in float64; all of one layer in one direction.
 
-    Shape:
-        state_norms: ``(T, B)``, or ``(N,)`` where packed: ‖∂L/∂h_t‖ of each row.
-        slope_max: ``(H,)``, the largest |φ'| over all rows; 0 says that the unit is dead.
-        slope_low: ``(H,)``, in how many rows |φ'| was below 0.05.
-        gate_sums: ``(G·H,)`` sums of the gates over the rows in torch's order; ``None`` for RNN.
-        rows: how many rows these are.
+    Args:
+        numbers: All in one tensor, since each costs time.
+        shape: Of the rows.
+        size: H.
+        gates: G of the sums of gates, 0 for an RNN.
     """
 
-    state_norms: Tensor
-    slope_max: Tensor
-    slope_low: Tensor
-    gate_sums: Tensor | None
-    rows: int
+    numbers: Tensor
+    shape: torch.Size
+    size: int
+    gates: int
+
+    @property
+    def rows(self) -> int:
+        """How many rows these are."""
+        return self.shape.numel()
+
+    @property
+    def state_norms(self) -> Tensor:
+        """‖∂L/∂h_t‖ of each row, ``(T, B)``, or ``(N,)`` where packed."""
+        return self.numbers[: self.rows].view(self.shape)
+
+    @property
+    def slope_max(self) -> Tensor:
+        """The largest |φ'| of each unit over all rows, ``(H,)``; 0 says that the unit is dead."""
+        return self.numbers[self.rows :][: self.size]
+
+    @property
+    def slope_low(self) -> Tensor:
+        """In how many rows |φ'| of each unit was below 0.05, ``(H,)``."""
+        return self.numbers[self.rows + self.size :][: self.size]
+
+    @property
+    def gate_sums(self) -> Tensor | None:
+        """Sums of the gates over the rows in torch's order, ``(G·H,)``; ``None`` for an RNN."""
+        return self.numbers[self.rows + 2 * self.size :] if self.gates else None
+
+    @property
+    def addresses(self) -> tuple[int, int, int, int]:
+        """Where these are, in the order above; 0 for what there is not."""
+        first = self.numbers.data_ptr()
+        slopes = first + 8 * self.rows
+        gates = slopes + 16 * self.size if self.gates else 0
+        return first, slopes, slopes + 8 * self.size, gates
 
 
 class Gradients(NamedTuple):
@@ -197,18 +228,7 @@ def backward(
         place(inputs), addresses, place(output), address(kept.reserve),
         NOWHERE if upstream[0] is None else place(upstream[0]), *map(address, ends),
         NOWHERE if made[0] is None else place(made[0]), [address(one) for one in made[1:]],
-        _statistics_addresses(statistics), 0,
+        (0, 0, 0, 0) if statistics is None else statistics.addresses, 0,
     )  # fmt: skip
     del held
     return Gradients(made[0], made[1], made[2], tuple(made[3:]))
-
-
-def _statistics_addresses(statistics: Statistics | None) -> tuple[int, int, int, int]:
-    if statistics is None:
-        return 0, 0, 0, 0
-    return (
-        statistics.state_norms.data_ptr(),
-        statistics.slope_max.data_ptr(),
-        statistics.slope_low.data_ptr(),
-        address(statistics.gate_sums),
-    )

@@ -42,12 +42,6 @@ def asked_for() -> tuple[list[Statistics], ...]:
 
 def empty_statistics(kind: str, output: Tensor, size: int) -> Statistics:
     """Return statistics for a backward to fill; ``output`` tells steps and rows."""
-    gates = GATES.get(kind)
-    shape = output.shape[:-1]
-    return Statistics(
-        state_norms=torch.empty(shape, dtype=torch.float64),
-        slope_max=torch.empty(size, dtype=torch.float64),
-        slope_low=torch.empty(size, dtype=torch.float64),
-        gate_sums=None if gates is None else torch.empty(gates * size, dtype=torch.float64),
-        rows=shape.numel(),
-    )
+    gates, shape = GATES.get(kind, 0), output.shape[:-1]
+    numbers = torch.empty(shape.numel() + (2 + gates) * size, dtype=torch.float64)
+    return Statistics(numbers, shape, size, gates)

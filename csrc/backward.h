@@ -271,6 +271,9 @@ class Backward {
     if (next < 0) return;
     const int64_t t = time_.at(next), n = block_.alive(time_.rows(t)), b = block_.first;
     const int64_t rows = n < alive ? n : alive;
+    if (d_.state_norms)  // a store that has to wait for its line holds up all after it
+      for (int64_t r = 0; r < rows; r += 8)
+        __builtin_prefetch(d_.state_norms + time_.index(t, b) + r, 1);
     // Of dL/dy, of what the forward kept, and of h where a step wants that.
     const auto each = [&](auto&& visit) {
       if (d_.output.data) visit(time_.row<const T>(d_.output, t, b), d_.output.row, s_.hidden);

@@ -1,7 +1,8 @@
 // The activations and their derivatives, one struct each.
 //
 // `kept` is what a step leaves for the backward: the output u of the activation, but for gelu and
-// silu its input. At a kink the derivative is torch's.
+// silu the derivative itself, which their input costs little while it is at hand, and the output
+// does not tell. At a kink the derivative is torch's.
 #pragma once
 
 #include "table.h"
@@ -13,7 +14,6 @@ namespace GRADREACH_ISA {
 template <class T>
 struct FromOutput {
   GRADREACH_INLINE static Vec<T> keep(Vec<T>, Vec<T> u) { return u; }
-  GRADREACH_INLINE static Vec<T> output(Vec<T> kept) { return kept; }
 };
 
 template <class T>
@@ -98,26 +98,25 @@ struct ModRelu : FromOutput<T> {
 
 template <class T>
 struct Gelu {
+  GRADREACH_INLINE static Vec<T> density(Vec<T> a) { return vexp(a * a * T(-0.5)); }  // but 1/√2π
   GRADREACH_INLINE static Vec<T> cdf(Vec<T> a) {
-    return T(0.5) * (T(1) + verf(a * T(0.70710678118654752440)));
+    return T(0.5) * (T(1) + verf(a * T(0.70710678118654752440), density(a)));
   }
   GRADREACH_INLINE Vec<T> apply(Vec<T> a, Vec<T>) const { return a * cdf(a); }
-  GRADREACH_INLINE static Vec<T> keep(Vec<T> a, Vec<T>) { return a; }
-  GRADREACH_INLINE Vec<T> output(Vec<T> a) const { return a * cdf(a); }
-  GRADREACH_INLINE Vec<T> slope(Vec<T> a) const {
-    return cdf(a) + a * (vexp(a * a * T(-0.5)) * T(0.39894228040143267794));
+  GRADREACH_INLINE static Vec<T> keep(Vec<T> a, Vec<T>) {
+    return cdf(a) + a * (density(a) * T(0.39894228040143267794));
   }
+  GRADREACH_INLINE Vec<T> slope(Vec<T> kept) const { return kept; }
 };
 
 template <class T>
 struct Silu {
   GRADREACH_INLINE Vec<T> apply(Vec<T> a, Vec<T>) const { return a * vsigmoid<T>(a); }
-  GRADREACH_INLINE static Vec<T> keep(Vec<T> a, Vec<T>) { return a; }
-  GRADREACH_INLINE Vec<T> output(Vec<T> a) const { return a * vsigmoid<T>(a); }
-  GRADREACH_INLINE Vec<T> slope(Vec<T> a) const {
+  GRADREACH_INLINE static Vec<T> keep(Vec<T> a, Vec<T>) {
     const Vec<T> s = vsigmoid<T>(a);
     return s * (T(1) + a * (T(1) - s));
   }
+  GRADREACH_INLINE Vec<T> slope(Vec<T> kept) const { return kept; }
 };
 
 /// Calls visit with the layer's activation.

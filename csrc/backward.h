@@ -404,12 +404,13 @@ class Backward {
   template <class Phi>
   void rnn(const Phi& phi, int64_t p, int64_t alive, int64_t fed, T* delta, int64_t unit,
            int units) {
+    const bool twice = s_.keeps_output;
     const bool whole = s_.kept != 0;  // vectors of the reserve are padded
     const T* const scale = w_.scale;
     T *const scale_sum = sums.scale, *const bias_sum = sums.activation_bias;
-    const int64_t plain = whole || scale || w_.activation_bias ? 0 : plain_rows(fed);
+    const int64_t plain = scale || w_.activation_bias ? 0 : plain_rows(fed);
     for (int64_t r = 0; r < alive; ++r) {
-      const T* const kept = kept_[r];
+      const T *const kept = kept_[r], *const output = twice ? kept + s_.kept_gates : nullptr;
       T* const out = delta + r * stride_;
       const Row parts = row_of(r, r >= fed);
       if (r < plain) {
@@ -421,7 +422,7 @@ class Backward {
       walk(parts, p, r, unit, units, [&](V d, int64_t u, int lanes) {
         const V value = load_some(kept + u * L, whole ? L : lanes);
         if (scale) {
-          if (scale_sum) add(scale_sum + u * L, d * phi.output(value));
+          if (scale_sum) add(scale_sum + u * L, d * (output ? load(output + u * L) : value));
           d *= load(scale + u * L);
         }
         d *= phi.slope(value);

@@ -169,6 +169,7 @@ class Forward {
   void rnn(const Phi& phi, int64_t t, int64_t alive, int64_t going_on, T* const* rows, int64_t unit,
            int units) {
     T* const kept = s_.kept ? static_cast<T*>(a_.reserve) : nullptr;
+    const bool twice = s_.keeps_output;
     const bool plain = !kept && !w_.scale && !w_.activation_bias && a_.skip_count == 0;
     for (int64_t r = 0; r < alive; ++r) {
       if (plain && r < going_on) {
@@ -182,6 +183,7 @@ class Forward {
         const V bias = w_.activation_bias ? load(w_.activation_bias + u * L) : V{};
         const V value = phi.apply(before, bias);
         if (keep) store(keep + u * L, phi.keep(before, value));
+        if (keep && twice) store(keep + s_.kept_gates + u * L, value);
         finish(value, r, u, r >= going_on);
       }
     }

@@ -143,6 +143,7 @@ struct Shape {
   int64_t steps, batch, inputs, hidden, units;  // units: vectors of hidden units
   Gates gates;
   int64_t kept_gates, kept;  // elements of a row of the reserve: of its gates, in all
+  bool keeps_output;  // an RNN's activation as well as its derivative, for the scale's gradient
 
   explicit Shape(const Layer& a)
       : steps(a.steps),
@@ -155,12 +156,16 @@ struct Shape {
     const bool plain = a.cell == Cell::kRnn && !keeps_activation(a);
     kept = plain ? 0 : kept_gates;
     if (a.cell == Cell::kLstm) kept += units * L;  // the cell state
+    keeps_output = a.cell == Cell::kRnn && keeps_derivative(a) && a.scale;
+    if (keeps_output) kept += kept_gates;
   }
   /// Whether the state alone does not tell the derivative: it is no function of the output, or
   /// the output is not the state.
   static bool keeps_activation(const Layer& a) {
-    return a.activation == Activation::kGelu || a.activation == Activation::kSilu ||
-           a.scale != nullptr || a.skip_count > 0;
+    return keeps_derivative(a) || a.scale != nullptr || a.skip_count > 0;
+  }
+  static bool keeps_derivative(const Layer& a) {
+    return a.activation == Activation::kGelu || a.activation == Activation::kSilu;
   }
   int lanes(int64_t unit) const {
     const int64_t left = hidden - unit * L;

@@ -144,7 +144,8 @@ GRADREACH_INLINE Vec<double> vexpm1(Vec<double> x) {
   return x > -1.0 ? half * (e + 1.0) : e - 1.0;
 }
 
-GRADREACH_INLINE Vec<float> verf(Vec<float> x) {
+/// erf(x), given e^(-x²).
+GRADREACH_INLINE Vec<float> verf(Vec<float> x, Vec<float> density) {
   using V = Vec<float>;
   const V size = vabs<float>(x), z = x * x;
   V p = splat(7.853861353153693e-5f);
@@ -155,7 +156,7 @@ GRADREACH_INLINE Vec<float> verf(Vec<float> x) {
   p = p * z + -3.761262582423300e-1f;
   p = p * z + 1.128379165726710e0f;
   const V near = x * p;
-  const V inverse = 1.0f / (size > 1.0f ? size : splat(1.0f)), y = inverse * inverse;
+  const V inverse = vinverse(larger<float>(1.0f, size)), y = inverse * inverse;
   V a = splat(2.326819970068386e-2f);
   a = a * y + -1.387039388740657e-1f;
   a = a * y + 3.687424674597105e-1f;
@@ -173,11 +174,11 @@ GRADREACH_INLINE Vec<float> verf(Vec<float> x) {
   b = b * y + 4.218463358204948e-1f;
   b = b * y + -2.820767439740514e-1f;
   b = b * y + 5.641895067754075e-1f;
-  const V tail = vexp(-z) * inverse * (size < 2.0f ? a : b);
+  const V tail = density * inverse * (size < 2.0f ? a : b);
   return select<float>(size < 1.0f, near, with_sign<float>(1.0f - tail, x));
 }
 
-GRADREACH_INLINE Vec<double> verf(Vec<double> x) {
+GRADREACH_INLINE Vec<double> verf(Vec<double> x, Vec<double>) {
   for (int i = 0; i < kLanes<double>; ++i) x[i] = std::erf(x[i]);
   return x;
 }

@@ -3,7 +3,8 @@
 #pragma once
 
 #include "activation.h"
-#include "plan.h"
+#include "dots.h"
+#include "room.h"
 
 namespace gradreach {
 namespace GRADREACH_ISA {
@@ -11,14 +12,16 @@ namespace GRADREACH_ISA {
 /// Weights as the forward wants them. One copy serves all threads.
 template <class T>
 struct ForwardWeights {
-  T *input, *state, *bias, *state_bias;  // state_bias: GRU's b_hn, else null
+  T *input, *state;      // null: read in place
+  T *bias, *state_bias;  // state_bias: GRU's b_hn, else null
   const T *scale, *activation_bias;
   const T* carry[kMostSkips];
 
-  ForwardWeights(const Layer& a, const Shape<T>& s, Arena& arena, bool dry) {
+  ForwardWeights(const Layer& a, const ForwardRoom& room, const Shape<T>& s, Arena& arena,
+                 bool dry) {
     const int64_t columns = s.units * s.gates.count * Shape<T>::L;
-    input = arena.take<T>(columns * s.inputs);
-    state = arena.take<T>(columns * s.hidden);
+    input = room.packs_input ? arena.take<T>(columns * s.inputs) : nullptr;
+    state = room.packs_state ? arena.take<T>(columns * s.hidden) : nullptr;
     bias = arena.take<T>(columns);
     state_bias = a.cell == Cell::kGru ? arena.take<T>(columns) : nullptr;
     scale = padded(s, a.scale, 0, T(0), arena, dry);
@@ -128,6 +131,7 @@ class Forward {
     tiling_.each(member_, [&](int64_t unit, int units) {
       const int vectors = units * g.count;
       const int64_t column = unit * g.count * L;
+      if (!w_.input) return dot_inputs(unit, units, count);
       product(vectors, count, inputs_, Walk{1, s_.inputs, 0}, w_.input + column * s_.inputs, rows_,
               (unit * g.group + g.input_at) * L, L, Into::kBias, w_.bias + column);
       if (w_.state_bias) {  // GRU: q starts from b_hn
@@ -135,6 +139,19 @@ class Forward {
         for (int64_t i = 0; i < count; ++i) store(rows_[i] + (unit * 4 + 3) * L, start);
       }
     });
+  }
+
+  int64_t columns_of(int64_t unit, int units) const {
+    return (units - 1) * L + s_.lanes(unit + units - 1);
+  }
+  /// The same of an RNN whose W_ih is read in place.
+  void dot_inputs(int64_t unit, int units, int64_t count) {
+    const int64_t columns = columns_of(unit, units), last = (unit + units - 1) * L;
+    if (columns < units * L)  // beyond the last unit there is to be a number
+      for (int64_t i = 0; i < count; ++i) store(rows_[i] + last, V{});
+    dot_product(columns, count, inputs_, s_.inputs,
+                static_cast<const T*>(a_.weight_ih) + unit * L * s_.inputs, rows_, unit * L,
+                Into::kBias, w_.bias + unit * L);
   }
 
   void step(int64_t p, int64_t t, int64_t alive, T* const* rows) {
@@ -147,9 +164,14 @@ class Forward {
     const int64_t going_on = block_.alive(time_.rows(time_.at(p + 1)));
     const Gates& g = s_.gates;
     tiling_.each(member_, [&](int64_t unit, int units) {
-      product(units * g.count, alive, states_, Walk{1, s_.hidden, 0},
-              w_.state + unit * g.count * L * s_.hidden, rows, (unit * g.group + g.state_at) * L, L,
-              Into::kAdd);
+      if (w_.state)
+        product(units * g.count, alive, states_, Walk{1, s_.hidden, 0},
+                w_.state + unit * g.count * L * s_.hidden, rows, (unit * g.group + g.state_at) * L,
+                L, Into::kAdd);
+      else
+        dot_product(columns_of(unit, units), alive, states_, s_.hidden,
+                    static_cast<const T*>(a_.weight_hh) + unit * L * s_.hidden, rows, unit * L,
+                    Into::kAdd);
       switch (a_.cell) {
         case Cell::kRnn:
           with_activation<T>(a_,
@@ -170,7 +192,7 @@ class Forward {
            int units) {
     T* const kept = s_.kept ? static_cast<T*>(a_.reserve) : nullptr;
     const bool twice = s_.keeps_output;
-    const bool plain = !kept && !w_.scale && !w_.activation_bias && a_.skip_count == 0;
+    const bool plain = !kept && !w_.scale && a_.skip_count == 0;
     for (int64_t r = 0; r < alive; ++r) {
       if (plain && r < going_on) {
         plain_row(phi, rows[r], outputs_[r], unit, units);
@@ -195,9 +217,13 @@ class Forward {
   GRADREACH_INLINE void plain_row(const Phi& phi, const T* from, T* to, int64_t unit,
                                   int units) const {
     const int64_t hidden = s_.hidden, end = (unit + units) * L;
+    const T* const bias = w_.activation_bias;
+    const auto value = [&](int64_t i) GRADREACH_INLINE_LAMBDA {
+      return phi.apply(load(from + i), bias ? load(bias + i) : V{});
+    };
     int64_t i = unit * L;
-    for (; i + L <= end && i + L <= hidden; i += L) store(to + i, phi.apply(load(from + i), V{}));
-    if (i < end) store_part(to + i, phi.apply(load(from + i), V{}), static_cast<int>(hidden - i));
+    for (; i + L <= end && i + L <= hidden; i += L) store(to + i, value(i));
+    if (i < end) store_part(to + i, value(i), static_cast<int>(hidden - i));
   }
 
   // Members are read before the loops: the compiler has to take every store for one that may

@@ -20,6 +20,39 @@ int64_t panel_vectors(const Shape<T>& s) {
   return inputs > states ? inputs : states;
 }
 
+/// Elements that may stand beside all results of an RNN's step, for it to peak below 1.1 times
+/// them.
+template <class T>
+int64_t little(const Shape<T>& s) {
+  const int64_t all = s.steps * s.batch;  // more than there are, where rows are packed
+  return (all * (s.inputs + s.hidden + s.kept) + s.hidden * (s.hidden + s.inputs)) / 13;
+}
+
+/// Which weights the forward has a packed copy of: all but those of an RNN of which a large copy
+/// would take more than all that may stand beside the results, or that so few rows use that
+/// packing takes longer than what it saves.
+struct ForwardRoom {
+  bool packs_state, packs_input;
+  int64_t elements;  // of the copies, and of an RNN's chunks: the others leave those in the reserve
+
+  template <class T>
+  ForwardRoom(const Layer& a, const Shape<T>& s, const Plan& plan) {
+    constexpr int64_t kFewRows = 16, kLarge = 256 * 1024;
+    const bool rnn = a.cell == Cell::kRnn;
+    const int64_t width = s.units * Shape<T>::L;
+    elements = rnn ? plan.teams * kForwardRows * width : 0;
+    const auto packs = [&](int64_t depth) {
+      const int64_t copy = width * s.gates.count * depth;
+      const bool large = copy * static_cast<int64_t>(sizeof(T)) > kLarge && copy > little(s);
+      if (rnn && (large || s.steps * s.batch < kFewRows)) return false;
+      elements += copy;
+      return true;
+    };
+    packs_state = packs(s.hidden);
+    packs_input = packs(s.inputs);
+  }
+};
+
 /// Rows of a chunk of steps, and which weights have a packed copy.
 ///
 /// Each chunk reads and writes the gradient of the weights once: the larger, the fewer chunks. But
@@ -43,12 +76,9 @@ struct Room {
     rows = kRows * (times + 1);
     if (rows > kMostRows) rows = kMostRows;
 
-    const int64_t all = s.steps * s.batch;  // more than there are, where rows are packed
-    const int64_t little = (all * (s.inputs + s.hidden + s.kept) + weights) / 13;
-    const bool rnn = a.cell == Cell::kRnn;  // the others' forward leaves its chunks in the reserve
-    const int64_t width = s.units * L, chunks = rnn ? plan.teams * kForwardRows * width : 0;
-    const int64_t forward = width * s.gates.count * (s.inputs + s.hidden) + chunks;
-    int64_t spare = (little > forward ? little : forward) - (plan.teams - 1) * weights;
+    const bool rnn = a.cell == Cell::kRnn;
+    const int64_t width = s.units * L, forward = ForwardRoom(a, s, plan).elements;
+    int64_t spare = (little(s) > forward ? little(s) : forward) - (plan.teams - 1) * weights;
     const int64_t block = (s.batch + plan.teams - 1) / plan.teams;  // rows of a step of one team
     const int64_t panels = plan.members * kPanelRows * panel_vectors(s) * L;
     const int64_t stride = padded_stride<T>(s.kept_gates);

@@ -33,10 +33,11 @@ bool forward(const Layer& a) {
   const Time time(a);
   const Plan plan = plan_of(a, s, rows);
   const Tiling tiling{s.units, plan.members, a.cell == Cell::kRnn};
+  const ForwardRoom room(a, s, plan);
 
   return with_memory([&](Arena& arena) {
     const bool dry = arena.base == nullptr;
-    ForwardWeights<T> weights(a, s, arena, dry);
+    ForwardWeights<T> weights(a, room, s, arena, dry);
     Arena teams[kMostThreads];  // where each team's memory begins
     for (int team = 0; team < plan.teams; ++team) {
       teams[team] = arena;
@@ -48,17 +49,20 @@ bool forward(const Layer& a) {
 
     weights.pack_biases(a, s);
     Barrier barriers[kMostThreads];
-    on_threads(plan, barriers, [&](int team, const Member& member) {
+    const auto pack = [&](int team, const Member& member) {
       int64_t turn = 0;
       tiling.each(member, [&](int64_t unit, int units) {
         if (turn++ % plan.teams != team) return;
         const int64_t column = unit * s.gates.count * Shape<T>::L;
-        pack_transposed(s, s.gates.input_gate, static_cast<const T*>(a.weight_ih), s.inputs, unit,
-                        units, weights.input + column * s.inputs);
-        pack_transposed(s, s.gates.state_gate, static_cast<const T*>(a.weight_hh), s.hidden, unit,
-                        units, weights.state + column * s.hidden);
+        if (weights.input)
+          pack_transposed(s, s.gates.input_gate, static_cast<const T*>(a.weight_ih), s.inputs, unit,
+                          units, weights.input + column * s.inputs);
+        if (weights.state)
+          pack_transposed(s, s.gates.state_gate, static_cast<const T*>(a.weight_hh), s.hidden, unit,
+                          units, weights.state + column * s.hidden);
       });
-    });
+    };
+    if (weights.input || weights.state) on_threads(plan, barriers, pack);
     on_threads(plan, barriers, [&](int team, const Member& member) {
       Work work(a, s, weights, tiling, block_of(time, rows, team, plan.teams), member);
       Arena own = teams[team];

@@ -44,8 +44,11 @@ def checked(call: LayerCall):
 
 
 @pytest.mark.parametrize(("name", "how"), variants(), ids=lambda x: x if type(x) is str else "")
-def test_gradcheck(name, how):
-    function, leaves = checked(drawn_call(sizes=(4, 3, 2, 3), **how))
+@pytest.mark.parametrize("steps", [6, 2])  # of two steps an RNN reads its weights as they stand
+def test_gradcheck(name, how, steps):
+    lengths = how.get("lengths") and [min(steps, length) for length in how["lengths"]]
+    call = drawn_call(sizes=(steps, 3, 2, 3), **how | {"lengths": lengths})
+    function, leaves = checked(call)
 
     assert torch.autograd.gradcheck(function, leaves, **STRICT)
 

@@ -109,8 +109,11 @@ def test_memory_layout_of_operands_and_gradients_changes_no_bit(call, ways):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("name", "how"), variants(), ids=lambda x: x if type(x) is str else "")
-def test_every_variant_on_every_instruction_set_equals_reference(isa, name, how, dtype):
-    call = drawn_call(sizes=(4, 3, 5, 17), dtype=dtype, **how)
+@pytest.mark.parametrize("steps", [7, 2])
+def test_every_variant_on_every_instruction_set_equals_reference(isa, name, how, dtype, steps):
+    # An RNN of so few rows as those of two steps reads its weights as they stand.
+    lengths = how.get("lengths") and [min(steps, length) for length in how["lengths"]]
+    call = drawn_call(sizes=(steps, 3, 5, 17), dtype=dtype, **how | {"lengths": lengths})
 
     assert_native_equals_reference(call)
 
@@ -125,8 +128,17 @@ def test_many_rows_and_units_on_every_instruction_set_equal_reference(isa, kind,
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_wide_rnn_over_few_steps_on_every_instruction_set_equals_reference(isa, dtype):
-    # The backward reads these weights as they stand, in panels cut both ways.
+    # Forward and backward read these weights as they stand, the latter in panels cut both ways.
     call = drawn_call("rnn", sizes=(2, 9, 421, 530), dtype=dtype, skips=(2,))
+
+    assert_native_equals_reference(call)
+
+
+@pytest.mark.parametrize("inputs", [1, 2, 4, 5])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_few_inputs_on_every_instruction_set_equal_reference(isa, kind, inputs, dtype):
+    call = drawn_call(kind, sizes=(6, 9, inputs, 100), dtype=dtype)
 
     assert_native_equals_reference(call)
 

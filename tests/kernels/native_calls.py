@@ -161,13 +161,13 @@ def variants() -> list[tuple[str, dict]]:
     forms = {
         "plain": {},
         "skip": {"skips": (1, 3)},
-        "ragged": {"lengths": [4, 3, 1]},
+        "ragged": {"lengths": [7, 3, 1]},
         "reverse": {"reverse": True},
-        "ragged-reverse-skip": {"lengths": [4, 3, 1], "reverse": True, "skips": (2,)},
+        "ragged-reverse-skip": {"lengths": [7, 3, 1], "reverse": True, "skips": (2,)},
     }
     scaled = {
         "scale": {"scaled": True},
-        "all": {"scaled": True, "skips": (1, 2), "lengths": [4, 4, 2], "reverse": True},
+        "all": {"scaled": True, "skips": (1, 2), "lengths": [7, 7, 2], "reverse": True},
     }
     for kind in KINDS:
         for activation in ACTIVATION_NAMES if kind == "rnn" else ("tanh",):

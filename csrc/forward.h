@@ -49,12 +49,13 @@ class Forward {
   using V = Vec<T>;
 
   Forward(const Layer& a, const Shape<T>& s, const ForwardWeights<T>& w, const Tiling& tiling,
-          const Block& block, const Member& member)
-      : a_(a), s_(s), w_(w), tiling_(tiling), block_(block), member_(member), time_(a) {}
+          const ForwardRoom& room, const Block& block, const Member& member)
+      : a_(a), s_(s), w_(w), tiling_(tiling), block_(block), member_(member), time_(a) {
+    chunk_ = chunk_capacity(time_, block_, room.rows);
+  }
 
   /// Takes the memory of one team: the gates of a chunk, and the running cell state.
   void take_shared(Arena& arena) {
-    chunk_ = chunk_capacity(time_, block_, kForwardRows);
     const bool kept = a_.reserve && a_.cell != Cell::kRnn;
     gates_ = kept ? nullptr : arena.take<T>(chunk_ * s_.kept_gates);
     cells_ = a_.cell == Cell::kLstm ? arena.take<T>(block_.size() * s_.units * L) : nullptr;

@@ -33,14 +33,15 @@ int64_t little(const Shape<T>& s) {
 /// packing takes longer than what it saves.
 struct ForwardRoom {
   bool packs_state, packs_input;
-  int64_t elements;  // of the copies, and of an RNN's chunks: the others leave those in the reserve
+  int64_t rows = kForwardRows;  // of a chunk of steps
+  int64_t elements =
+      0;  // of the copies, and of an RNN's chunks: the others leave those in the reserve
 
   template <class T>
   ForwardRoom(const Layer& a, const Shape<T>& s, const Plan& plan) {
     constexpr int64_t kFewRows = 16, kLarge = 256 * 1024;
     const bool rnn = a.cell == Cell::kRnn;
     const int64_t width = s.units * Shape<T>::L;
-    elements = rnn ? plan.teams * kForwardRows * width : 0;
     const auto packs = [&](int64_t depth) {
       const int64_t copy = width * s.gates.count * depth;
       const bool large = copy * static_cast<int64_t>(sizeof(T)) > kLarge && copy > little(s);
@@ -50,6 +51,9 @@ struct ForwardRoom {
     };
     packs_state = packs(s.hidden);
     packs_input = packs(s.inputs);
+    if (!rnn) return;
+    if (elements + plan.teams * rows * width > little(s)) rows /= 2;
+    elements += plan.teams * rows * width;
   }
 };
 

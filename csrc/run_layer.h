@@ -41,7 +41,7 @@ bool forward(const Layer& a) {
     Arena teams[kMostThreads];  // where each team's memory begins
     for (int team = 0; team < plan.teams; ++team) {
       teams[team] = arena;
-      Work work(a, s, weights, tiling, block_of(time, rows, team, plan.teams), Member{});
+      Work work(a, s, weights, tiling, room, block_of(time, rows, team, plan.teams), Member{});
       work.take_shared(arena);
       for (int m = 0; m < plan.members; ++m) work.take_own(arena);
     }
@@ -64,7 +64,7 @@ bool forward(const Layer& a) {
     };
     if (weights.input || weights.state) on_threads(plan, barriers, pack);
     on_threads(plan, barriers, [&](int team, const Member& member) {
-      Work work(a, s, weights, tiling, block_of(time, rows, team, plan.teams), member);
+      Work work(a, s, weights, tiling, room, block_of(time, rows, team, plan.teams), member);
       Arena own = teams[team];
       work.take_shared(own);
       for (int m = 0; m <= member.rank; ++m) work.take_own(own);

@@ -29,7 +29,8 @@ void* at(Address address) { return reinterpret_cast<void*>(address); }
 // strides of steps and rows. The order is that of `invocation.py`.
 using Walked = std::array<int64_t, 3>;
 using Operands = std::array<Address, 9>;    // h_0, c_0, W_ih, W_hh, b_ih, b_hh, scale, carries, …
-using Statistics = std::array<Address, 4>;  // norms of states, largest slopes, small ones, gates
+// Norms of states, largest slopes, small ones, gates, gradients of pre-activations.
+using Statistics = std::array<Address, 5>;
 
 Rows rows_at(const Walked& walked) {
   return Rows{at(static_cast<Address>(walked[0])), walked[1], walked[2]};
@@ -87,7 +88,7 @@ struct LayerCall {
 
   void backward(const Walked& input, const Operands& operands, const Walked& output, Address given,
                 const Walked& arriving, Address hidden_n, Address cell_n, const Walked& input_made,
-                const Operands& made, const Statistics& told, Address pre_activation) const {
+                const Operands& made, const Statistics& told) const {
     Layer bound = bind(input, operands, output);
     bound.reserve = given ? at(given) : reserve;
     Gradients d;
@@ -108,7 +109,7 @@ struct LayerCall {
     d.slope_max = static_cast<double*>(at(told[1]));
     d.slope_low = static_cast<double*>(at(told[2]));
     d.gate_sums = static_cast<double*>(at(told[3]));
-    d.pre_activation = at(pre_activation);
+    d.pre_activation = at(told[4]);
     const nb::gil_scoped_release unlocked;
     if (!(wide ? table.backward_f64 : table.backward_f32)(bound, d)) throw std::bad_alloc();
   }
@@ -153,5 +154,8 @@ void bind_layers(nb::module_& m) {
       .def("forward", &LayerCall::forward)
       .def("backward", &LayerCall::backward);
   m.def("workspace_trim", &gradreach::workspace_trim);
+  m.def("large_pages", [](Address memory, size_t bytes) {
+    gradreach::large_pages(reinterpret_cast<void*>(memory), bytes);
+  });
   m.attr("MOST_SKIPS") = gradreach::kMostSkips;
 }

@@ -242,7 +242,8 @@ void row_norms(bool wide, int64_t steps, int64_t batch, int64_t size, int thread
 
 void unit_sums(bool wide, int64_t steps, int64_t batch, int64_t size, int threads,
                const Place& values, Address lengths, Address per_unit, Address per_step,
-               Address low, Address zero, double level, bool relu, int64_t lanes, int64_t spread) {
+               Address low, Address zero, double level, bool relu, int gates, int64_t lanes,
+               int64_t spread) {
   RowsCall a;
   a.steps = steps;
   a.batch = batch;
@@ -256,6 +257,7 @@ void unit_sums(bool wide, int64_t steps, int64_t batch, int64_t size, int thread
   a.zero = at<double>(zero);
   a.level = level;
   a.relu = relu;
+  a.gates = gates;
   a.units = {lanes, spread};
   const nb::gil_scoped_release unlocked;
   const KernelTable& table = gradreach::kernels();

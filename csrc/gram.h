@@ -64,10 +64,6 @@ class Grams {
   const int64_t blocks_, size_;
   double *rows_, *of_delta_[2], *of_value_, *shared_;
 
-  static void zero(double* place, int64_t n) {
-    std::memset(place, 0, static_cast<size_t>(n) * sizeof(double));
-  }
-
   double peak(int64_t t) const {
     double most = 0.0;
     for (int p = 0; p < a_.parts; ++p)

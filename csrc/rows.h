@@ -66,56 +66,80 @@ inline void scale_rows(const double* from, int64_t rows, int64_t size, int64_t s
   });
 }
 
-/// Sums of a gate, or counts of small slopes, over the rows that exist; units first … last-1.
+/// Where one thread adds up what all rows of its steps have: arrays as in RowsCall, or null.
+struct UnitSums {
+  double *per_unit, *low, *zero;
+};
+
+/// Sums of gates, or counts of small slopes, over the rows that exist of steps first … last-1.
+/// All gates at once: they lie side by side, and memory is what takes the time.
 template <class U>
-void unit_sums(const RowsCall& a, int64_t first, int64_t last, double* per_step) {
-  for (int64_t t = 0; t < a.steps; ++t) {
-    Wide sum = {};
+void unit_sums(const RowsCall& a, int64_t first, int64_t last, const UnitSums& own) {
+  constexpr int kGates = 4;
+  for (int64_t t = first; t < last; ++t) {
+    Wide sum[kGates] = {};
     for (int64_t b = 0; b < a.batch; ++b) {
       if (a.lengths && t >= a.lengths[b]) continue;
       const U* const row = a.values.at<U>(t, b);
-      if (a.per_unit)
-        each_vector(first, last, [&](int64_t i, int n) {
-          const Wide x = widen(row + a.units.at(i), n);
-          store_some(a.per_unit + i, load_some(a.per_unit + i, n) + x, n);
-          sum += x;
+      if (own.per_unit)
+        each_vector(0, a.size, [&](int64_t i, int n) {
+          const U* const place = row + a.units.at(i);
+          for (int g = 0; g < a.gates; ++g) {
+            const Wide x = widen(place + g * a.units.lanes, n);
+            double* const total = own.per_unit + g * a.size + i;
+            store_some(total, load_some(total, n) + x, n);
+            sum[g] += x;
+          }
         });
-      if (a.low)
-        each_vector(first, last, [&](int64_t i, int n) {
+      if (own.low)
+        each_vector(0, a.size, [&](int64_t i, int n) {
           const Wide x = widen(row + a.units.at(i), n);
           Wide slope = 1.0 - x * x;
           if (a.relu) slope = x > 0.0 ? splat(1.0) : (x == x ? Wide{} : x);
           const Wide one = splat(1.0), none = {};
-          store_some(a.low + i, load_some(a.low + i, n) + (slope < a.level ? one : none), n);
-          store_some(a.zero + i, load_some(a.zero + i, n) + (slope == 0.0 ? one : none), n);
+          store_some(own.low + i, load_some(own.low + i, n) + (slope < a.level ? one : none), n);
+          store_some(own.zero + i, load_some(own.zero + i, n) + (slope == 0.0 ? one : none), n);
         });
     }
-    if (per_step) per_step[t] = lane_sum(sum);
+    if (a.per_step)
+      for (int g = 0; g < a.gates; ++g) a.per_step[g * a.steps + t] = lane_sum(sum[g]);
   }
 }
 
-/// Threads split the units; each has its own sums of the steps.
+/// Threads split the steps; each has its own sums of the units, which start at zero.
 template <class U>
 bool unit_sums(const RowsCall& a) {
   Plan plan;
   plan.members = threads_for(a.threads, a.steps * a.batch * a.size > 100000);
   return with_memory([&](Arena& arena) {
-    double* const steps = arena.take<double>(a.steps * plan.members);
+    const int64_t sums = a.gates * a.size;
+    const auto copies = [&](double* place, int64_t n) {
+      return place ? arena.take<double>(n * plan.members) : nullptr;
+    };
+    const UnitSums all = {copies(a.per_unit, sums), copies(a.low, a.size), copies(a.zero, a.size)};
     if (arena.base == nullptr) return;
-    std::memset(steps, 0, static_cast<size_t>(a.steps * plan.members) * sizeof(double));
+    const auto part = [](double* copy, int64_t n, int member) {
+      return copy ? copy + n * member : nullptr;
+    };
     Barrier barrier;
     on_threads(plan, &barrier, [&](int, const Member& member) {
-      // Whole vectors of any width: units that are spread lie together no further than that.
-      constexpr int64_t kUnits = 16;
-      const int64_t parts = (a.size + kUnits - 1) / kUnits, end = member.end(parts) * kUnits;
-      unit_sums<U>(a, member.begin(parts) * kUnits, end < a.size ? end : a.size,
-                   steps + member.rank * a.steps);
+      const UnitSums own = {part(all.per_unit, sums, member.rank),
+                            part(all.low, a.size, member.rank),
+                            part(all.zero, a.size, member.rank)};
+      zero(own.per_unit, sums);
+      zero(own.low, a.size);
+      zero(own.zero, a.size);
+      unit_sums<U>(a, member.begin(a.steps), member.end(a.steps), own);
     });
-    for (int64_t t = 0; a.per_step && t < a.steps; ++t) {
-      double sum = 0.0;
-      for (int m = 0; m < plan.members; ++m) sum += steps[m * a.steps + t];
-      a.per_step[t] = sum;
-    }
+    const auto add_up = [&](double* place, const double* copy, int64_t n) {
+      for (int64_t i = 0; place && i < n; ++i) {
+        place[i] = 0.0;
+        for (int m = 0; m < plan.members; ++m) place[i] += copy[m * n + i];
+      }
+    };
+    add_up(a.per_unit, all.per_unit, sums);
+    add_up(a.low, all.low, a.size);
+    add_up(a.zero, all.zero, a.size);
   });
 }
 

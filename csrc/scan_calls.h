@@ -127,9 +127,10 @@ struct RowsCall {
   int threads = 1;
   Series values;
   Spread units;
-  const int64_t* lengths = nullptr;                 // (B): rows that exist; null: all
-  double* norms = nullptr;                          // (T, B)
-  double *per_unit = nullptr, *per_step = nullptr;  // (size), (T): sums of the values
+  int gates = 1;                     // that are summed: where units are spread, one after the other
+  const int64_t* lengths = nullptr;  // (B): rows that exist; null: all
+  double* norms = nullptr;           // (T, B)
+  double *per_unit = nullptr, *per_step = nullptr;  // (gates, size), (gates, T): sums
   double *low = nullptr, *zero = nullptr;  // (size): steps and rows with a slope below / equal 0
   double level = 0.0;
   bool relu = false;  // the slope of relu, else of tanh, as a function of its output

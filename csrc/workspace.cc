@@ -1,7 +1,12 @@
 // A short list of free blocks. Blocks in use carry their size in front of what the caller sees.
 #include "workspace.h"
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #include <cstdlib>
+#include <cstdint>
 #include <mutex>
 
 namespace gradreach {
@@ -10,6 +15,7 @@ namespace {
 
 constexpr size_t kHead = 64;  // keeps the caller's memory aligned
 constexpr size_t kPage = 4096;
+constexpr size_t kLargePage = size_t{2} << 20;
 constexpr int kKept = 8;
 constexpr size_t kKeptBytes = size_t{1} << 30;
 
@@ -32,6 +38,17 @@ size_t kept_bytes(Pool& p) {
 }
 
 }  // namespace
+
+void large_pages(void* memory, size_t bytes) {
+#if defined(__linux__)
+  const size_t skipped = (0 - reinterpret_cast<uintptr_t>(memory)) % kLargePage;
+  if (bytes < skipped + kLargePage) return;
+  madvise(static_cast<char*>(memory) + skipped, (bytes - skipped) / kLargePage * kLargePage,
+          MADV_HUGEPAGE);
+#else
+  (void)memory, (void)bytes;
+#endif
+}
 
 void* workspace_acquire(size_t bytes) {
   size_t whole = (bytes + kHead + kPage - 1) / kPage * kPage;
@@ -61,8 +78,10 @@ void* workspace_acquire(size_t bytes) {
     }
   }
   std::free(outgrown);
-  void* const block = std::aligned_alloc(kPage, whole);
+  const bool large = whole >= 2 * kLargePage;
+  void* const block = std::aligned_alloc(large ? kLargePage : kPage, whole);
   if (!block) return nullptr;
+  if (large) large_pages(block, whole);
   size_of(block) = whole;
   return static_cast<char*>(block) + kHead;
 }

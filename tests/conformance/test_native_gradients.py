@@ -293,3 +293,31 @@ def test_watching_changes_no_bit_of_the_gradients(kind):
     assert all(
         torch.equal(a, b) for a, b in zip(watching, differentiated(call, upstream), strict=True)
     )
+
+
+@pytest.mark.parametrize("lengths", [None, [9, 4, 7]], ids=["dense", "ragged"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradient_of_the_pre_activations_is_told_to_who_asks(kind, lengths):
+    # With more inputs than gates, ∂L/∂x = δ W_ih leaves one δ only.
+    call = drawn_call(kind, sizes=(9, 3, 90, 21), lengths=lengths, skips=(2,)).requiring()
+    with watched(pre_activations=True) as seen:
+        results = call.run()
+    torch.autograd.backward(results, upstream_of(results))
+
+    delta, weights = seen[0].pre_activations, call.weights
+    assert delta.shape == (*call.inputs.shape[:-1], len(weights.input))
+    rows, inputs = delta.flatten(0, -2), call.inputs.detach().flatten(0, -2)
+    assert torch.allclose(delta @ weights.input.detach(), call.inputs.grad, rtol=1e-10)
+    assert torch.allclose(rows.T @ inputs, weights.input.grad, rtol=1e-10)
+    assert torch.allclose(rows.sum(0), weights.input_bias.grad, rtol=1e-10)
+
+
+def test_gradient_of_the_pre_activations_costs_nothing_where_nobody_asks():
+    with watched() as seen, watched(pre_activations=True) as asked:
+        results = drawn_call().requiring().run()
+    with watched() as alone:
+        others = drawn_call().requiring().run()
+    (results[0].sum() + others[0].sum()).backward()
+
+    assert seen[0] is asked[0] and asked[0].pre_activations is not None
+    assert alone[0].pre_activations is None

@@ -311,10 +311,12 @@ def test_what_is_no_number_stays_so(bad):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("relu", [False, True])
-def test_units_are_counted_over_the_rows_that_exist(dtype, relu):
-    values = torch.randn(9, 4, 13, dtype=dtype).mul_(2).clamp_(-1, 1)
-    lengths = torch.tensor([9, 5, 1, 7])
-    exists = torch.arange(9)[:, None] < lengths
+@pytest.mark.parametrize("steps", [9, 1])  # with two threads, one of which may have none
+@pytest.mark.parametrize("batch", [4, 8000])
+def test_units_are_counted_over_the_rows_that_exist(dtype, relu, steps, batch, threads_of_two):
+    values = torch.randn(steps, batch, 13, dtype=dtype).mul_(2).clamp_(-1, 1)
+    lengths = torch.tensor([9, 5, 1, 7]).repeat(batch // 4).clamp(max=steps)
+    exists = torch.arange(steps)[:, None] < lengths
 
     low, zero = slopes_below(values, lengths, 0.05, relu=relu)
     sums = unit_sums(values, lengths)

@@ -68,6 +68,31 @@ def test_what_was_left_is_what_a_replay_finds(kind, hidden, dtype, replays, monk
         )
 
 
+@pytest.mark.parametrize("kind", [nn.RNN, nn.GRU, nn.LSTM])
+def test_saturated_and_dead_units_are_those_that_the_backward_has_counted(kind, monkeypatch):
+    def refused(*arguments):
+        raise AssertionError("the states were looked at again")
+
+    options = {"nonlinearity": "relu"} if kind is nn.RNN else {}
+    layer, x = kind(3, 21, **options), torch.randn(30, 5, 3)
+    with torch.no_grad():
+        if kind is not nn.RNN:
+            layer.weight_ih_l0.mul_(6)
+        candidate = layer.bias_ih_l0.view(-1, 21)[2 if kind is not nn.RNN else 0]
+        candidate[-3] = -1e4  # off for good: a ReLU at 0, a candidate at -1
+
+    with monkeypatch.context() as patched:
+        patched.setattr("gradreach.flow.saturation._shares", refused)
+        found = next(iter(measured(layer, x).layers.values()))
+    monkeypatch.setattr(fused, "_remembered", lambda call, module: None)
+    expected = next(iter(measured(layer, x).layers.values()))
+
+    assert expected.dead[-3] and 0.05 < expected.saturation[:-3].mean() < 1
+    assert np.array_equal(found.dead, expected.dead)
+    # A slope next to 0.05 may fall on either side.
+    np.testing.assert_allclose(found.saturation, expected.saturation, atol=1.5 / 150)
+
+
 @pytest.mark.parametrize("which", ["input", "weight"])
 def test_a_call_whose_operands_change_during_the_backward_is_run_again(which, replays):
     layer, x = nn.GRU(2, 8), torch.randn(9, 3, 2)

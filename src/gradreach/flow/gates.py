@@ -24,9 +24,10 @@ def gates_of(track: Track, place: tuple[int, int]) -> dict[str, Gate]:
     valid = track.joined([tape.axis.valid for tape in tapes])
     count = valid.sum(1).double()
     longest = int((count > 0).sum())
+    left = {} if tapes[0].kept is None else tapes[0].kept.sums(track.lengths())
     gates = {}
     for name in equations_for(tapes[0]).gates:
-        sums = _summed(track, tapes, name, valid)
+        sums = left[name] if name in left else _summed(track, tapes, name, valid)
         mean = sums.per_step / tapes[0].units / count
         per_unit = sums.per_unit / count.sum()
         gates[name] = Gate(per_unit.cpu().numpy(), mean[:longest].cpu().numpy())
@@ -35,8 +36,6 @@ def gates_of(track: Track, place: tuple[int, int]) -> dict[str, Gate]:
 
 def _summed(track: Track, tapes: list[Tape], name: str, valid: Tensor) -> UnitSums:
     """Sum a gate over the rows that exist, natively where the core takes it."""
-    if (left := tapes[0].kept) is not None:
-        return left.sums(name, track.lengths())
     values = track.joined([tape.activations[name] for tape in tapes])
     if (sums := unit_sums(values, track.lengths())) is not None:
         return sums

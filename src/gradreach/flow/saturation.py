@@ -32,7 +32,12 @@ def dead_units(tapes: Sequence[Tape]) -> Tensor:
 
 
 def saturated_and_dead(tapes: Sequence[Tape]) -> tuple[Tensor, Tensor]:
-    """Return :func:`saturation_of` and :func:`dead_units` of one look at the states."""
+    """Return :func:`saturation_of` and :func:`dead_units` of one look at the states, or of none.
+
+    The backward of our own layers has counted on its way.
+    """
+    if len(tapes) == 1 and (told := tapes[0].told) is not None:
+        return told.slope_low / max(told.rows, 1), told.slope_max == 0
     low, zero = _shares(tapes, SLOPE)
     return low, zero == 1
 
@@ -44,9 +49,7 @@ def _shares(tapes: Sequence[Tape], level: float) -> tuple[Tensor, Tensor]:
     for tape in tapes:
         count += int(tape.axis.lengths.sum())
         own = None
-        if tape.kept is not None:
-            own = tape.kept.slopes_below(tape.axis.lengths, level)
-        elif tape.extension is None:  # else φ' is not told by the cell's output
+        if tape.extension is None:  # else φ' is not told by the cell's output
             own = slopes_below(_output(tape), tape.axis.lengths, level, relu=tape.kind == "relu")
         below, none = _counted(tape, level) if own is None else own
         low += below

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gradreach.kernels.native.pages import fresh
 from gradreach.kernels.native.rows import write_scaled
 from gradreach.kernels.native.terms import Block
 from gradreach.records import ScaledArray
@@ -36,7 +37,7 @@ class Scaled:
     @classmethod
     def room(cls, steps: int, batch: int, size: int, like: Tensor) -> Scaled:
         """Return room for ``steps`` that are all going to be written."""
-        values = like.new_empty(steps, batch, size)
+        values = fresh((steps, batch, size), like)
         if like.dtype == torch.float64:
             return cls(values, None)
         return cls(values, torch.ones(steps, batch, dtype=torch.float64, device=like.device))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gradreach.kernels.extension import Extension
+from gradreach.kernels.native.invocation import Statistics
 from gradreach.kernels.native.kept_gates import KeptGates
 from gradreach.kernels.time_axis import TimeAxis
 
@@ -58,6 +59,7 @@ class Tape:
         precision: The 16-bit type the user's pass computed in, where it did.
         kept: The gates as the user's own pass left them in the core: then ``activations`` and
             ``cell`` stay empty until somebody recomputes them.
+        told: What the user's own backward saw, where it was asked.
     """
 
     kind: str
@@ -74,6 +76,7 @@ class Tape:
     given: dict[str, Tensor] | None = None
     precision: torch.dtype | None = None
     kept: KeptGates | None = None
+    told: Statistics | None = None
 
     @property
     def rounded_to(self) -> torch.dtype:

@@ -16,6 +16,7 @@ from torch import _VF, Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from gradreach.kernels.extension import Extension, Learned
+from gradreach.kernels.native.pages import fresh
 from gradreach.kernels.recurrence import CellWeights, Recurrence
 from gradreach.kernels.tape import LayerWeights, Replay, Tape
 from gradreach.kernels.time_axis import TimeAxis
@@ -245,7 +246,8 @@ def _tapes_of(
         hidden = axis.turned(outputs[..., direction * size : (direction + 1) * size],
                              reverse=reverse)  # fmt: skip
         first = entering[0][direction].detach()
-        states = torch.cat([first[None], hidden])  # (T + 1, B, H): one buffer for both views
+        room = fresh((len(hidden) + 1, *first.shape), first)  # one buffer for both views
+        states = torch.cat([first[None], hidden], out=room)
         turned = axis.turned(inputs, reverse=reverse)
         tape = Tape(kind, axis, row, turned, previous=states[:-1], hidden=states[1:])
         if kind == "lstm":

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gradreach.kernels.native.kept_gates import KeptGates
+from gradreach.kernels.native.pages import fresh
 from gradreach.kernels.native.remembering import Forward
 from gradreach.kernels.tape import LayerWeights, Replay, Tape
 from gradreach.kernels.torch_replay import time_major
@@ -31,7 +32,7 @@ def remembered_replay(
     draws = layer.training and layer.dropout > 0 and layer.num_layers > 1
     if layer.bidirectional or draws or not isinstance(inputs, Tensor) or sixteen_bits(weights):
         return None
-    if len(forwards) != layer.num_layers or not all(forward.dense for forward in forwards):
+    if len(forwards) != layer.num_layers or not all(own.dense and own.told for own in forwards):
         return None
     if not plainly_torch(layer):
         return None
@@ -45,11 +46,13 @@ def remembered_replay(
         last = depth + 1 == layer.num_layers
         hidden = result if last else forward.output.detach()
         first = forward.hidden.detach()
-        states = torch.cat([first[None], hidden])  # one buffer for both views
+        room = fresh((axis.steps + 1, *first.shape), first)  # one buffer for both views
+        states = torch.cat([first[None], hidden], out=room)
         tape = Tape(
             cell_kind(layer), axis, row, forward.inputs.detach(), previous=states[:-1],
             hidden=states[1:],
         )  # fmt: skip
+        tape.told = forward.told[-1]
         if layer.kind != "rnn":
             tape.kept = _kept(layer, forward, hidden)
         if forward.cell_state is not None:

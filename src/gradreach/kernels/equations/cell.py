@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from gradreach.kernels.native.pages import fresh
 from gradreach.kernels.tape import Tape
 
 __all__ = ["Coefficients", "Equations", "add_pre_activation", "pre_activation"]
@@ -59,9 +60,13 @@ class Equations(Protocol):
 
 def pre_activation(values: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Return ``values Wᵀ + b`` of all steps in one product, detached; ``(T, B, G·H)``."""
-    return torch.nn.functional.linear(
-        values.detach(), weight.detach(), None if bias is None else bias.detach()
-    )
+    total = fresh((*values.shape[:-1], len(weight)), values)
+    rows, given = total.view(-1, len(weight)), values.detach().flatten(0, -2)
+    if bias is None:
+        torch.mm(given, weight.detach().T, out=rows)
+    else:
+        torch.addmm(bias.detach(), given, weight.detach().T, out=rows)
+    return total
 
 
 def add_pre_activation(total: Tensor, values: Tensor, weight: Tensor, bias: Tensor | None) -> None:

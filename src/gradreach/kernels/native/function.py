@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gradreach.kernels.native import invocation
 from gradreach.kernels.native.remembering import Forward, remembered
-from gradreach.kernels.native.statistics import asked_for, empty_statistics
+from gradreach.kernels.native.statistics import Listener, asked_for, statistics_for, tell
 from gradreach.kernels.recurrence import CellWeights, Recurrence
 
 __all__ = ["run_native"]
@@ -68,7 +68,9 @@ class NativeLayer(torch.autograd.Function):
         ctx.kept, ctx.listeners = kept, asked_for()
         if (forwards := remembered()) is not None:
             dense = batch_sizes is None and not reverse
-            forwards.append(Forward(cell, kept, inputs, hidden, cell_state, output, dense))
+            made = Forward(cell, kept, inputs, hidden, cell_state, output, dense, [])
+            forwards.append(made)
+            ctx.listeners = (*ctx.listeners, Listener(made.told))
         return (output, hidden_n) if cell_n is None else (output, hidden_n, cell_n)
 
     @staticmethod
@@ -79,9 +81,7 @@ class NativeLayer(torch.autograd.Function):
         if torch.is_grad_enabled():
             operands = (inputs, hidden, cell_state, *weights)
             return (None, None, None, *_differentiable(ctx, operands, arriving, wanted))
-        statistics = None
-        if ctx.listeners:
-            statistics = empty_statistics(ctx.cell.kind, output, hidden.shape[1])
+        statistics = statistics_for(ctx.listeners, ctx.cell.kind, output, hidden.shape[1])
         given = (*arriving, None)[:3]
         gradients = invocation.backward(
             ctx.kept,
@@ -91,8 +91,7 @@ class NativeLayer(torch.autograd.Function):
             wanted,
             statistics,
         )
-        for listener in ctx.listeners:
-            listener.append(statistics)
+        tell(ctx.listeners, statistics)
         return (None, None, None, *gradients[:3], *gradients.weights)
 
 

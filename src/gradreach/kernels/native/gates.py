@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gradreach.kernels.native.pages import fresh
 from gradreach.kernels.native.series import address, core_for
 
 __all__ = ["open_gru", "open_lstm"]
@@ -19,7 +20,7 @@ def open_gru(from_input: Tensor, from_state: Tensor) -> Tensor | None:
     if core is None or not (from_input.is_contiguous() and from_state.is_contiguous()):
         return None
     steps, batch, wide = from_input.shape
-    q = from_input.new_empty(steps, batch, wide // 3)
+    q = fresh((steps, batch, wide // 3), from_input)
     core.open_gates(from_input.dtype is torch.float64, 1, steps, batch, wide // 3,
                     torch.get_num_threads(), from_input.data_ptr(), from_state.data_ptr(),
                     q.data_ptr(), 0, 0)  # fmt: skip
@@ -42,7 +43,7 @@ def open_lstm(total: Tensor, first_cell: Tensor | None) -> tuple[bool, Tensor | 
     steps, batch, wide = total.shape
     states = carried = None
     if first_cell is not None:
-        states = total.new_empty(steps + 1, batch, wide // 4)
+        states = fresh((steps + 1, batch, wide // 4), total)
         states[0] = first_cell
         carried = first_cell.to(torch.float64, copy=True).contiguous()
     core.open_gates(total.dtype is torch.float64, 2, steps, batch, wide // 4,

@@ -48,12 +48,15 @@ class Statistics:
         shape: Of the rows.
         size: H.
         gates: G of the sums of gates, 0 for an RNN.
+        pre_activations: Where it was asked for, the gradient of the pre-activations as W_ih sees
+            them, ``(…, G·H)`` in the dtype of the layer and the gate order of torch.
     """
 
     numbers: Tensor
     shape: torch.Size
     size: int
     gates: int
+    pre_activations: Tensor | None = None
 
     @property
     def rows(self) -> int:
@@ -81,12 +84,12 @@ class Statistics:
         return self.numbers[self.rows + 2 * self.size :] if self.gates else None
 
     @property
-    def addresses(self) -> tuple[int, int, int, int]:
+    def addresses(self) -> tuple[int, int, int, int, int]:
         """Where these are, in the order above; 0 for what there is not."""
         first = self.numbers.data_ptr()
         slopes = first + 8 * self.rows
         gates = slopes + 16 * self.size if self.gates else 0
-        return first, slopes, slopes + 8 * self.size, gates
+        return first, slopes, slopes + 8 * self.size, gates, address(self.pre_activations)
 
 
 class Gradients(NamedTuple):
@@ -228,7 +231,7 @@ def backward(
         place(inputs), addresses, place(output), address(kept.reserve),
         NOWHERE if upstream[0] is None else place(upstream[0]), *map(address, ends),
         NOWHERE if made[0] is None else place(made[0]), [address(one) for one in made[1:]],
-        (0, 0, 0, 0) if statistics is None else statistics.addresses, 0,
+        (0, 0, 0, 0, 0) if statistics is None else statistics.addresses,
     )  # fmt: skip
     del held
     return Gradients(made[0], made[1], made[2], tuple(made[3:]))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gradreach.kernels.native.invocation import Kept
-from gradreach.kernels.native.rows import UnitSums, slopes_at, unit_sums_at
+from gradreach.kernels.native.rows import UnitSums, gate_sums_at
 from gradreach.kernels.native.series import Place
 
 __all__ = ["KeptGates"]
@@ -63,20 +63,11 @@ class KeptGates:
         after = self._place(-(-self.size // self.lanes) * self.spread)
         return after, (after[0] - self.batch * self.row * self.dtype.itemsize, *after[1:])
 
-    def sums(self, name: str, lengths: Tensor) -> UnitSums:
-        """Return the sums of a gate over the rows that exist."""
-        return unit_sums_at(self.gate(name), self._shape(), lengths, self._spread())
-
-    def slopes_below(self, lengths: Tensor, level: float) -> tuple[Tensor, Tensor]:
-        """Count the small slopes of the candidate, as `rows.slopes_below`."""
-        place = self.gate("n" if self.kind == "gru" else "g")
-        return slopes_at(place, self._shape(), lengths, level, self._spread())
+    def sums(self, lengths: Tensor) -> dict[str, UnitSums]:
+        """Return the sums of each gate over the rows that exist."""
+        shape = (self.dtype is torch.float64, self.steps, self.batch, self.size)
+        found = gate_sums_at(self._place(0), shape, lengths, GROUP, self.lanes, self.spread)
+        return {name: found[at] for name, at in ORDER[self.kind].items()}
 
     def _place(self, at: int) -> Place:
         return self.kept.address + at * self.dtype.itemsize, self.batch * self.row, self.row
-
-    def _shape(self) -> tuple[bool, int, int, int]:
-        return self.dtype is torch.float64, self.steps, self.batch, self.size
-
-    def _spread(self) -> tuple[int, int]:
-        return self.lanes, self.spread

@@ -19,7 +19,7 @@ from torch import Tensor
 from gradreach.kernels.activations import Activation
 from gradreach.kernels.native import invocation
 from gradreach.kernels.native.core import load, why_not_loaded
-from gradreach.kernels.native.statistics import asked_for, empty_statistics
+from gradreach.kernels.native.statistics import asked_for, statistics_for, tell
 from gradreach.kernels.recurrence import CellWeights, Recurrence
 
 __all__ = ["MOST_SKIPS", "NOT_LOADED", "run"]
@@ -170,7 +170,7 @@ def recurrence_backward(arriving: Sequence[Tensor | None], *arguments: Any) -> l
         call.cell, call.inputs, call.hidden, call.batch_sizes, call.reverse, reserve
     )
     listeners = asked_for()
-    statistics = empty_statistics(call.kind, output, call.hidden.shape[1]) if listeners else None
+    statistics = statistics_for(listeners, call.kind, output, call.hidden.shape[1])
     output_gradient, hidden_gradient, cell_gradient = arriving
     gradients = invocation.backward(
         kept,
@@ -180,9 +180,7 @@ def recurrence_backward(arriving: Sequence[Tensor | None], *arguments: Any) -> l
         tuple(wanted),
         statistics,
     )
-    for listener in listeners:
-        assert statistics is not None
-        listener.append(statistics)
+    tell(listeners, statistics)
     return [x for x in (*gradients[:3], *gradients.weights) if x is not None]
 
 

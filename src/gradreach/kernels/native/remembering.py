@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from gradreach.kernels.native.invocation import Kept
+from gradreach.kernels.native.invocation import Kept, Statistics
 from gradreach.kernels.recurrence import Recurrence
 
 __all__ = ["Forward", "forget", "remember", "remembered"]
@@ -26,6 +26,7 @@ class Forward(NamedTuple):
     cell_state: Tensor | None
     output: Tensor
     dense: bool  # all sequences of one length, from their start on
+    told: list[Statistics]  # what its backward saw, one for each run of that
 
 
 _REMEMBERED: ContextVar[list[Forward] | None] = ContextVar("remembered", default=None)

@@ -17,10 +17,8 @@ __all__ = [
     "UnitSums",
     "distance",
     "row_norms",
-    "slopes_at",
     "slopes_below",
     "unit_sums",
-    "unit_sums_at",
     "write_scaled",
 ]
 
@@ -115,30 +113,20 @@ def slopes_below(
     return (low, zero) if done else None
 
 
-def unit_sums_at(
-    where: Place, shape: tuple[bool, int, int, int], lengths: Tensor, spread: tuple[int, int]
-) -> UnitSums:
-    """Return `unit_sums` of a gate that the core itself has left.
+def gate_sums_at(
+    where: Place, shape: tuple[bool, int, int, int], lengths: Tensor, gates: int, lanes: int,
+    spread: int,
+) -> list[UnitSums]:  # fmt: skip
+    """Return `unit_sums` of the gates that the core itself has left, in the order they lie in.
 
     Args:
-        shape: Whether it is float64, and T, B, H. spread: Of csrc/scan_calls.h.
+        shape: Whether it is float64, and T, B, H. lanes, spread: Of csrc/scan_calls.h.
     """
-    per_unit = torch.zeros(shape[3], dtype=torch.float64)
-    per_step = torch.zeros(shape[1], dtype=torch.float64)
+    per_unit = torch.zeros(gates, shape[3], dtype=torch.float64)
+    per_step = torch.zeros(gates, shape[1], dtype=torch.float64)
     _count(where, shape, lengths, (per_unit.data_ptr(), per_step.data_ptr(), 0, 0, 0.0, False),
-           spread)  # fmt: skip
-    return UnitSums(per_unit, per_step)
-
-
-def slopes_at(
-    where: Place, shape: tuple[bool, int, int, int], lengths: Tensor, level: float,
-    spread: tuple[int, int],
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Return `slopes_below` of outputs of tanh that the core itself has left."""
-    low = torch.zeros(shape[3], dtype=torch.float64)
-    zero = torch.zeros_like(low)
-    _count(where, shape, lengths, (0, 0, low.data_ptr(), zero.data_ptr(), level, False), spread)
-    return low, zero
+           (gates, lanes, spread))  # fmt: skip
+    return [UnitSums(*sums) for sums in zip(per_unit, per_step, strict=True)]
 
 
 def _counted(values: Tensor, lengths: Tensor, *rest: Any) -> bool:
@@ -147,14 +135,14 @@ def _counted(values: Tensor, lengths: Tensor, *rest: Any) -> bool:
         return False
     steps, batch, size = values.shape
     shape = (values.dtype is torch.float64, steps, batch, size)
-    _count(place(values), shape, lengths, rest, (0, 0))
+    _count(place(values), shape, lengths, rest, (1, 0, 0))
     return True
 
 
 def _count(
     where: Place, shape: tuple[bool, int, int, int], lengths: Tensor, rest: tuple[Any, ...],
-    spread: tuple[int, int],
+    gates: tuple[int, int, int],
 ) -> None:  # fmt: skip
     core: Any = load()
     lengths = lengths.contiguous()
-    core.unit_sums(*shape, torch.get_num_threads(), where, lengths.data_ptr(), *rest, *spread)
+    core.unit_sums(*shape, torch.get_num_threads(), where, lengths.data_ptr(), *rest, *gates)

@@ -40,6 +40,8 @@ void check(bool done) {
   if (!done) throw std::bad_alloc();
 }
 
+using Rounding = std::tuple<double, double, double>;  // noise, lost, overflow
+
 /// The reverse scan of one tape; it keeps the weights as float64.
 struct TapeScan {
   ScanCall call;
@@ -47,7 +49,7 @@ struct TapeScan {
   const KernelTable& table = gradreach::kernels();
 
   TapeScan(bool wide_, int kind, bool relu, int64_t probes, int64_t batch, int64_t hidden,
-           int threads, Address weight, Address lengths, double noise, double lost)
+           int threads, Address weight, Address lengths, const Rounding& rounding)
       : wide(wide_) {
     call.kind = kind;
     call.relu = relu;
@@ -57,8 +59,7 @@ struct TapeScan {
     call.threads = threads;
     call.weight = at<const void>(weight);
     call.lengths = at<const int64_t>(lengths);
-    call.noise = noise;
-    call.lost = lost;
+    std::tie(call.noise, call.lost, call.overflow) = rounding;
     const int64_t panels = table.scan_panels(call);
     void* const memory = gradreach::workspace_acquire(
         static_cast<size_t>(panels + table.scan_left(call)) * sizeof(double));
@@ -301,8 +302,8 @@ void scale_rows(Address from, int64_t rows, int64_t size, int64_t stride, Addres
 
 void bind_scan(nb::module_& m) {
   nb::class_<TapeScan>(m, "TapeScan")
-      .def(nb::init<bool, int, bool, int64_t, int64_t, int64_t, int, Address, Address, double,
-                    double>())
+      .def(nb::init<bool, int, bool, int64_t, int64_t, int64_t, int, Address, Address,
+                    const Rounding&>())
       .def("flow", &TapeScan::flow)
       .def("spread", &TapeScan::spread)
       .def("keep", &TapeScan::keep)

@@ -191,6 +191,10 @@ class Scan {
     double scale = 0.0, difference = 0.0;
     bool nan = false;
     for (int64_t j = 0; j < s_.hidden; ++j) {
+      // An infinity is what a flow too large for the user's dtype has become, or entered here.
+      if (__builtin_isinf(arrived[j]) &&
+          flow[j] * __builtin_copysign(1.0, arrived[j]) >= a_.overflow)
+        arrived[j] = flow[j];
       const double total = __builtin_fabs(arrived[j]), known = __builtin_fabs(flow[j]);
       const double d = __builtin_fabs(arrived[j] - flow[j]);
       scale = total > scale ? total : scale;
@@ -198,7 +202,8 @@ class Scan {
       difference = d > difference ? d : difference;
       nan |= d != d;
     }
-    const bool explained = !nan && difference <= a_.noise * scale + a_.lost;
+    const bool explained =
+        !nan && scale < __builtin_inf() && difference <= a_.noise * scale + a_.lost;
     for (int64_t j = 0; j < s_.hidden; ++j)
       outside[j] = arrived[j] = explained ? 0.0 : arrived[j] - flow[j];
   }

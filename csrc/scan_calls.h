@@ -62,7 +62,7 @@ struct ScanCall {
   double *hidden = nullptr, *cell = nullptr;
   // Where the arrivals are totals: out what the flow does not explain; else null.
   double *outside = nullptr, *outside_cell = nullptr;
-  double noise = 0.0, lost = 0.0;
+  double noise = 0.0, lost = 0.0, overflow = 0.0;
   double* recurrent_side = nullptr;  // (K, P, B, G*H)
   double* input_side = nullptr;      // GRU only: the same
 

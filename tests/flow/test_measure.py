@@ -318,6 +318,16 @@ def test_state_masked_by_ones_is_measured_as_if_it_were_not_masked(kind):
     )
 
 
+class OwnCell(nn.Module):
+    def __init__(self, inputs, hidden):
+        super().__init__()
+        self.input, self.state = nn.Linear(inputs, hidden), nn.Linear(hidden, hidden)
+
+    def forward(self, x, h):
+        h = x.new_zeros(len(x), self.state.in_features) if h is None else h
+        return torch.tanh(self.input(x) + self.state(h))
+
+
 @pytest.mark.parametrize("where", ["input", "weight", "state"])
 def test_nonfinite_value_is_located_and_nothing_raises(where):
     rnn, x = nn.LSTM(3, 4), torch.randn(8, 2, 3)
@@ -339,6 +349,26 @@ def test_nonfinite_value_is_located_and_nothing_raises(where):
                 "state": ("state", 0, 1)}[where]  # fmt: skip
     assert (found.where, found.step, found.row) == expected
     assert "nan" in str(flow).lower() or "infinity" in str(flow).lower() or flow.notes
+
+
+@pytest.mark.parametrize("how", ["inf", "nan"])
+@pytest.mark.parametrize("cell", [nn.RNNCell, nn.GRUCell, nn.LSTMCell, gr.nn.RNNCell, OwnCell])
+def test_the_step_where_an_infinite_gradient_enters_a_loop_is_named(cell, how):
+    model, x = cell(2, 4), torch.randn(10, 3, 2)
+
+    def closure():
+        state, steps = None, []
+        for given in x:
+            state = model(given, state)
+            steps.append(state[0] if isinstance(state, tuple) else state)
+        own = steps[6]
+        bad = (own * 1e30).square().sum() * 1e30 if how == "inf" else (own - own).sqrt().sum() * 0
+        return steps[-1].sum() + bad
+
+    (layer,) = gr.measure(model, closure).layers.values()
+
+    assert (layer.nonfinite.where, layer.nonfinite.step) == ("gradient", 6)
+    assert np.isfinite(layer.state_gradient_norms[7:]).all()
 
 
 @pytest.mark.parametrize("shape", [(1, 2, 3), (6, 1, 3), (1, 1, 3), (6, 3)])

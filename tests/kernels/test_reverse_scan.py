@@ -6,7 +6,8 @@ import pytest
 import torch
 from tests.kernels.tapes import KINDS, bits, unrolled
 
-from gradreach.kernels.reverse_scan import Arrivals, StateFlow, reverse_scan, unexplained
+from gradreach.kernels.reverse_scan import Arrivals, StateFlow, reverse_scan
+from gradreach.kernels.unexplained import ROUNDING, unexplained
 
 LENGTHS = [[9, 9], [9, 5, 2]]
 # Two float64 backward passes of nine mild steps: some ten roundings each.
@@ -153,15 +154,13 @@ def test_float64_flow_goes_on_where_float32_ends():
     assert (into.hidden == 0.5**300).all()
 
 
-NOISE = {torch.float32: 1e-4, torch.float64: 1e-10}
-
-
-@pytest.mark.parametrize("noise", NOISE.values(), ids=str)
-def test_difference_within_rounding_counts_as_none(noise):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_difference_within_rounding_counts_as_none(dtype):
+    noise = {torch.float32: 1e-4, torch.float64: 1e-10}[dtype]
     flow = torch.tensor([[1.0, -3.0], [1.0, 0.0], [1e-300, 0.0], [0.0, 0.0]], dtype=torch.float64)
     total = flow + torch.tensor([[2.9 * noise, 0], [2 * noise, 0], [1e-300, 0], [1, 0]])
 
-    found = unexplained(total, flow, noise)
+    found = unexplained(total, flow, ROUNDING[dtype])
 
     assert not found[[0, 2]].any()  # row 2: the user's dtype has no digits there
     torch.testing.assert_close(found[1], (total - flow)[1])
@@ -171,4 +170,16 @@ def test_difference_within_rounding_counts_as_none(noise):
 def test_nan_is_never_explained():
     nan = torch.full((1, 2), torch.nan, dtype=torch.float64)
 
-    assert unexplained(nan, torch.ones_like(nan), 1e-10).isnan().all()
+    assert unexplained(nan, torch.ones_like(nan), ROUNDING[torch.float64]).isnan().all()
+
+
+def test_infinity_is_explained_by_a_flow_too_large_for_the_dtype_alone():
+    inf, large = torch.inf, 1e38
+    total = torch.tensor([[inf, 1.0], [inf, 1.0], [-inf, 1.0], [-inf, 1.0]], dtype=torch.float64)
+    flow = torch.tensor([[1.0, 1.0], [large, 1.0], [large, 1.0], [-large, 1.0]])
+
+    found = unexplained(total, flow.double(), ROUNDING[torch.float32])
+
+    assert found[0].tolist() == [inf, 0.0]
+    assert found[2].tolist() == [-inf, 0.0]
+    assert not found[[1, 3]].any()

@@ -23,6 +23,7 @@ from gradreach.kernels.reverse_scan import (
 )
 from gradreach.kernels.tape import LayerWeights, Tape
 from gradreach.kernels.time_axis import TimeAxis
+from gradreach.kernels.unexplained import ROUNDING
 
 pytestmark = pytest.mark.skipif(load() is None, reason="the native core is not built")
 
@@ -103,7 +104,7 @@ def test_native_scan_equals_plain_scan(kind, dtype, lengths, hidden, probes, see
     cuts = data.draw(st.sets(st.integers(1, max(lengths)), max_size=3))
     tape = drawn_tape(kind, dtype, lengths, hidden, cuts)
     arrivals = drawn_arrivals(tape, probes)
-    assert NativeScan.of(tape, probes, 1e-10, 1e-290) is not None
+    assert NativeScan.of(tape, probes, ROUNDING[dtype]) is not None
 
     found = laid_out(reverse_scan, tape, arrivals)
 
@@ -120,6 +121,27 @@ def test_native_scan_of_totals_equals_plain_scan(kind, dtype, lengths, hidden, p
     found = laid_out(reverse_scan, tape, arrivals)
 
     assert_same(found, laid_out(plain_scan, tape, arrivals))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_infinity_entered_unless_the_flow_is_too_large_for_the_dtype(kind, dtype):
+    tape = drawn_tape(kind, dtype, [12, 12], 5)
+    drawn = drawn_arrivals(tape, 1, total=True, ends=False)
+    output = drawn.output(0, 12)
+    large = torch.finfo(dtype).max
+    output[9, 0, 0, 3] = -torch.inf  # met by a flow of ordinary size
+    output[9, 0, 1] = 8 * large if dtype == torch.float32 else 0.5 * large
+    output[8, 0, 1] = torch.inf  # which the flow of that may explain
+    arrivals = Arrivals(lambda start, stop: output[start:stop].clone(), drawn.end, drawn.cell, True)
+
+    found = laid_out(reverse_scan, tape, arrivals)
+
+    expected = laid_out(plain_scan, tape, arrivals)
+    assert found["outside"][9, 0, 0, 3] == -torch.inf
+    assert found["hidden"][10:].isfinite().all()
+    for name, values in expected.items():
+        torch.testing.assert_close(found[name], values, equal_nan=True, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("kind", KINDS)

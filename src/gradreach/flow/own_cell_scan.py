@@ -13,7 +13,7 @@ from gradreach.flow.own_cell_rerun import Rerun, Scaled, rerun
 from gradreach.flow.sources.links import Link
 from gradreach.flow.sources.own_calls import OwnCall, OwnChain
 from gradreach.flow.sources.tree import Path
-from gradreach.kernels.reverse_scan import ROUNDING, unexplained
+from gradreach.kernels.unexplained import ROUNDING, unexplained
 
 __all__ = ["OwnScan", "follow", "own_scan"]
 

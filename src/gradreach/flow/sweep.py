@@ -14,15 +14,14 @@ from gradreach.flow.sources.links import Link
 from gradreach.flow.track import Segment, Track
 from gradreach.kernels.native.scan import KeptRooms
 from gradreach.kernels.reverse_scan import (
-    ROUNDING,
     Arrivals,
     Chunk,
     StateFlow,
     keeping_scan,
     reverse_scan,
-    unexplained,
 )
 from gradreach.kernels.tape import Tape
+from gradreach.kernels.unexplained import ROUNDING, unexplained
 
 __all__ = [
     "Arriving",
@@ -102,14 +101,14 @@ def final_gradients(
     result = StateFlow(torch.zeros_like(flow.hidden),
                        None if flow.cell is None else torch.zeros_like(flow.cell))  # fmt: skip
     passed_on = segment < len(track.links) and track.links[segment] == Link.SAME
-    noise = ROUNDING[part.replay.tapes[layer][direction].rounded_to]
+    rounding = ROUNDING[part.replay.tapes[layer][direction].rounded_to]
     for total, own, target in zip(
         part.finals, (flow.hidden, flow.cell), (result.hidden, result.cell), strict=False
     ):
         if total is None or own is None or target is None:
             continue
         arrived = total[row].double()[None]
-        target += unexplained(arrived, own, noise) if passed_on else arrived
+        target += unexplained(arrived, own, rounding) if passed_on else arrived
     return result
 
 

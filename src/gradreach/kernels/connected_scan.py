@@ -24,13 +24,12 @@ from gradreach.kernels.equations import Coefficients, equations_for
 from gradreach.kernels.extension import Extension
 from gradreach.kernels.reverse_scan import (
     CHUNK,
-    ROUNDING,
     Arrivals,
     Chunk,
     StateFlow,
-    unexplained,
 )
 from gradreach.kernels.tape import Tape
+from gradreach.kernels.unexplained import ROUNDING, Rounding, unexplained
 
 __all__ = ["connected_scan"]
 
@@ -129,13 +128,13 @@ def _chunk(
     source = hidden.new_empty((*hidden.shape[:-1], local.recurrent.shape[2], tape.units))
     outside = hidden.clone() if arrivals.total else None
     outside_cell = None if cell is None or not arrivals.total else cell.clone()
-    noise = ROUNDING[tape.rounded_to]
+    rounding = ROUNDING[tape.rounded_to]
     for step in reversed(range(start, stop)):
         place, flow = step - start, waiting.at(step)
         if (ending := ends.get(step)) is not None:
             flow.add_ends(arrivals.end, ending)
         delta, delta_cell = hidden[place], None
-        _meet(delta, flow.hidden, None if outside is None else outside[place], noise)
+        _meet(delta, flow.hidden, None if outside is None else outside[place], rounding)
         fresh = way.into_cell(delta)
         if cell is not None:
             assert flow.cell is not None
@@ -143,7 +142,7 @@ def _chunk(
             delta_cell = cell[place]
             flow.cell.addcmul_(fresh, local.cell_from_hidden[place])
             own = None if outside_cell is None else outside_cell[place]
-            _meet(delta_cell, flow.cell, own, noise)
+            _meet(delta_cell, flow.cell, own, rounding)
         _send_back(way, local, step, place, (delta, fresh, delta_cell), source[place], waiting)
         if step in tape.cuts:
             waiting.cut()
@@ -165,10 +164,10 @@ def _arriving(
     return found if arriving is None else found.copy_(arriving(start, stop))
 
 
-def _meet(delta: Tensor, flow: Tensor, outside: Tensor | None, noise: float) -> None:
+def _meet(delta: Tensor, flow: Tensor, outside: Tensor | None, rounding: Rounding) -> None:
     """Add the flow to what arrived; where that was a total, first find what of it is new."""
     if outside is not None:
-        outside.copy_(unexplained(outside, flow, noise))
+        outside.copy_(unexplained(outside, flow, rounding))
         delta.copy_(outside)
     delta += flow
 

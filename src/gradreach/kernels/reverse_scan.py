@@ -18,6 +18,7 @@ from torch import Tensor
 from gradreach.kernels.equations import Coefficients, equations_of
 from gradreach.kernels.native.scan import KeptRooms, NativeScan, Rooms, room
 from gradreach.kernels.tape import Tape
+from gradreach.kernels.unexplained import ROUNDING, unexplained
 
 __all__ = [
     "Arrivals",
@@ -26,25 +27,12 @@ __all__ = [
     "keeping_scan",
     "plain_scan",
     "reverse_scan",
-    "unexplained",
 ]
 
 CHUNK = 32  # steps whose local derivatives are in memory at once
 # Bytes of pre-activation gradient in a stretch of the core: a call costs some tens of
 # microseconds, and what a core's own cache holds costs least.
 STRETCH = 2**20
-
-# Relative error a backward pass of a few hundred steps leaves in a state gradient: about
-# √T·ε in practice; the bounds leave a factor of some tens for ill-conditioned steps.
-ROUNDING = {
-    torch.float32: 1e-4, torch.float64: 1e-10, torch.float16: 2e-2, torch.bfloat16: 1e-1
-}  # fmt: skip
-LOST = {
-    1e-4: 1e-34,
-    1e-10: 1e-290,
-    2e-2: 1e-6,
-    1e-1: 1e-36,
-}  # by rounding: below this the user's dtype has no digits left
 
 
 @dataclass
@@ -135,8 +123,8 @@ def reverse_scan(
         from gradreach.kernels.connected_scan import connected_scan
 
         return connected_scan(tape, arrivals, sink)
-    noise = ROUNDING[tape.rounded_to]
-    native = NativeScan.of(tape, arrivals.end.hidden.shape[0], noise, LOST[noise])
+    rounding = ROUNDING[tape.rounded_to]
+    native = NativeScan.of(tape, arrivals.end.hidden.shape[0], rounding)
     if native is None or tape.hidden.device != arrivals.end.hidden.device:
         return plain_scan(tape, arrivals, sink)
     return _native_scan(native, tape, arrivals, sink, passing)
@@ -158,8 +146,7 @@ def keeping_scan(
     Cost:
         As :func:`reverse_scan`, without the float64 copies of what is kept.
     """
-    noise = ROUNDING[tape.rounded_to]
-    native = NativeScan.of(tape, 1, noise, LOST[noise])
+    native = NativeScan.of(tape, 1, ROUNDING[tape.rounded_to])
     if native is None or not all(part.is_cpu for part in (tape.hidden, end.hidden)):
         return None
     flow = StateFlow.zeros(tape)
@@ -210,13 +197,13 @@ def plain_scan(tape: Tape, arrivals: Arrivals, sink: Callable[[Chunk], None]) ->
         source = hidden.new_empty((*hidden.shape[:-1], gates, tape.hidden_size))
         outside = hidden.clone() if arrivals.total else None
         outside_cell = cell.clone() if arrivals.total and cell is not None else None
-        noise = ROUNDING[tape.rounded_to]
+        rounding = ROUNDING[tape.rounded_to]
         for step in reversed(range(stop - start)):
             if (ending := ends.get(start + step)) is not None:
                 flow.add_ends(arrivals.end, ending)
             delta, delta_cell = hidden[step], None
             if outside is not None:
-                delta.copy_(unexplained(outside[step], flow.hidden, noise))
+                delta.copy_(unexplained(outside[step], flow.hidden, rounding))
                 outside[step] = delta
             delta.add_(flow.hidden)
             if cell is not None:
@@ -225,7 +212,7 @@ def plain_scan(tape: Tape, arrivals: Arrivals, sink: Callable[[Chunk], None]) ->
                 delta_cell = cell[step]
                 flow.cell.addcmul_(delta, local.cell_from_hidden[step])
                 if outside_cell is not None:
-                    delta_cell.copy_(unexplained(outside_cell[step], flow.cell, noise))
+                    delta_cell.copy_(unexplained(outside_cell[step], flow.cell, rounding))
                     outside_cell[step] = delta_cell
                 delta_cell.add_(flow.cell)
             _step_back(flow, local, step, delta, delta_cell, source[step], weight)
@@ -235,22 +222,6 @@ def plain_scan(tape: Tape, arrivals: Arrivals, sink: Callable[[Chunk], None]) ->
         input_side = _input_side(local, hidden, recurrent_side)
         sink(Chunk(start, stop, hidden, cell, recurrent_side, input_side, outside, outside_cell))
     return flow
-
-
-def unexplained(total: Tensor, flow: Tensor, noise: float) -> Tensor:
-    """Return the part of a total state gradient that the flow between steps does not explain.
-
-    Row by row, a difference within the rounding of the user's backward pass counts as none,
-    and so does everything below the smallest normal number of its dtype, where the user's
-    pass has lost what the float64 flow still carries.
-
-    Shape:
-        total, flow: ``(…, H)`` float64.
-    """
-    scale = torch.maximum(total.abs().amax(-1), flow.abs().amax(-1))
-    difference = total - flow
-    explained = difference.abs().amax(-1) <= noise * scale + LOST[noise]
-    return difference.masked_fill_(explained[..., None], 0.0)
 
 
 def _laid_out(

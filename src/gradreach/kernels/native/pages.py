@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from gradreach.kernels.native.core import load
@@ -16,6 +15,7 @@ def fresh(shape: tuple[int, ...], like: Tensor) -> Tensor:
     """Return ``like.new_empty(shape)``, which the system is asked to lay out in large pages.
 
     Example:
+        >>> import torch
         >>> fresh((2, 3), torch.zeros(1, dtype=torch.float64)).dtype
         torch.float64
     """

@@ -11,6 +11,7 @@ from torch import Tensor
 from gradreach.kernels.native.kept_gates import KeptGates
 from gradreach.kernels.native.series import Place, address, core_for, place
 from gradreach.kernels.tape import Tape
+from gradreach.kernels.unexplained import Rounding
 
 __all__ = ["KeptRooms", "NativeScan", "Rooms", "room"]
 
@@ -71,12 +72,12 @@ class NativeScan:
     held: tuple[Any, ...]
 
     @classmethod
-    def of(cls, tape: Tape, rows: int, noise: float, lost: float) -> NativeScan | None:
+    def of(cls, tape: Tape, rows: int, rounding: Rounding) -> NativeScan | None:
         """Bind a tape, or return ``None`` where the core does not take it.
 
         Args:
             rows: P, how many gradients share the scan.
-            noise, lost: What counts as explained; see :func:`.reverse_scan.unexplained`.
+            rounding: What counts as explained.
         """
         if tape.kind not in KINDS or tape.extension is not None:
             return None
@@ -95,7 +96,7 @@ class NativeScan:
         call = core.TapeScan(
             tape.hidden.dtype is torch.float64, KINDS[tape.kind], tape.kind == "relu", rows,
             tape.axis.batch, tape.hidden_size, torch.get_num_threads(), weight.data_ptr(),
-            lengths.data_ptr(), noise, lost,
+            lengths.data_ptr(), rounding,
         )  # fmt: skip
         places = [place(part) for part in series]
         if tape.kept is not None:

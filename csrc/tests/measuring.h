@@ -110,6 +110,7 @@ class Measuring {
       a.outside = wide(steps_ * states, 0.0);
       if (kind_ == 2) a.outside_cell = wide(steps_ * states, 0.0);
       a.noise = a.lost = 1e-9;
+      a.overflow = 1e38;
     }
     if (keep) {
       a.keep = true;
@@ -158,6 +159,17 @@ class Measuring {
     (kWide ? k_.unit_sums_f64 : k_.unit_sums_f32)(a);
     for (const double* each : {a.per_unit, a.low, a.zero}) found(each, hidden_);
     found(a.per_step, steps_);
+    // Gates that lie side by side, as a forward keeps them.
+    constexpr int64_t kLanes = 64 / sizeof(U), kGates = 4;
+    a.values = series((hidden_ + kLanes - 1) / kLanes * kLanes * kGates);
+    a.units = {kLanes, kLanes * kGates};
+    a.gates = kGates;
+    a.per_unit = wide(kGates * hidden_, 0.0);
+    a.per_step = wide(kGates * steps_, 0.0);
+    a.low = a.zero = nullptr;
+    (kWide ? k_.unit_sums_f64 : k_.unit_sums_f32)(a);
+    found(a.per_unit, kGates * hidden_);
+    found(a.per_step, kGates * steps_);
   }
 
   void open_gates() {

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gradreach.kernels.native.core import load
+from gradreach.kernels.native.pages import fresh
 from gradreach.kernels.native.series import address, place
 from gradreach.kernels.recurrence import CellWeights, Recurrence
 
@@ -132,7 +133,7 @@ def forward(
             of the core.
     """
     inputs = _dense(inputs)
-    output = inputs.new_empty((*inputs.shape[:-1], hidden.shape[1]))
+    output = fresh((*inputs.shape[:-1], hidden.shape[1]), inputs)
     hidden_n = torch.empty_like(hidden, memory_format=torch.contiguous_format)
     cell_n = None if cell_state is None else torch.empty_like(hidden_n)
     kept = bound(cell, inputs, hidden, batch_sizes, reverse, reserve)

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 import click
 
@@ -16,8 +16,8 @@ from gradreach.cli.any_encoding import tolerate_any_encoding
 from gradreach.cli.lazy_group import HELP
 from gradreach.runs.files import WriteError
 from gradreach.runs.folder import RunFolder, RunFolderError
-from gradreach.script.ranks import is_first_rank, is_one_of_many
-from gradreach.script.runner import ScriptError, check_script
+from gradreach.script.ranks import end_stopped_rank, is_first_rank, is_one_of_many
+from gradreach.script.runner import Outcome, ScriptError, check_script
 
 __all__ = ["diagnose"]
 
@@ -83,7 +83,8 @@ def diagnose(
         raise click.UsageError(str(error)) from error
     if not is_first_rank():
         with _own_streams(as_json):
-            sys.exit(run_counted(script, list(arguments), steps).exit_code)
+            outcome = run_counted(script, list(arguments), steps)
+        _end(outcome, outcome.exit_code)
     run = _run_folder(folder, [script, *arguments])
     with _own_streams(as_json) as (output, errors):
         if live:
@@ -109,7 +110,13 @@ def diagnose(
         # The launcher would take any other code for a crash and end the other ranks for it.
         code = watched.outcome.exit_code
     # Python itself does what is left to do, to the streams as the script has made them.
-    sys.exit(watched.outcome.exit_code or _flush_failure() or code)
+    _end(watched.outcome, watched.outcome.exit_code or _flush_failure() or code)
+
+
+def _end(outcome: Outcome, code: int) -> NoReturn:
+    if outcome.stopped and is_one_of_many():
+        end_stopped_rank(code)
+    sys.exit(code)
 
 
 def _run_folder(folder: Path | None, command: list[str]) -> RunFolder:

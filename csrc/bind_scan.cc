@@ -19,6 +19,7 @@ namespace {
 
 using gradreach::GatesCall;
 using gradreach::KernelTable;
+using gradreach::LinearCall;
 using gradreach::RowsCall;
 using gradreach::ScanCall;
 using gradreach::Series;
@@ -265,6 +266,24 @@ void unit_sums(bool wide, int64_t steps, int64_t batch, int64_t size, int thread
   check((wide ? table.unit_sums_f64 : table.unit_sums_f32)(a));
 }
 
+using Addend = std::tuple<Address, Address, Address, int64_t>;  // values, weight, bias; depth
+
+void linear(bool wide, int64_t rows, int64_t columns, int threads,
+            const std::vector<Addend>& addends, Address out) {
+  LinearCall a;
+  a.rows = rows;
+  a.columns = columns;
+  a.threads = threads;
+  if (addends.size() > LinearCall::kMost) throw std::invalid_argument("more than two addends");
+  for (const auto& [values, weight, bias, depth] : addends)
+    a.addend[a.addends++] = {at<const void>(values), at<const void>(weight), at<const void>(bias),
+                             depth};
+  a.out = at<void>(out);
+  const nb::gil_scoped_release unlocked;
+  const KernelTable& table = gradreach::kernels();
+  check((wide ? table.linear_f64 : table.linear_f32)(a));
+}
+
 void open_gates(bool wide, int kind, int64_t steps, int64_t batch, int64_t hidden, int threads,
                 Address from_input, Address from_state, Address q, Address cells, Address carried) {
   GatesCall a;
@@ -314,6 +333,7 @@ void bind_scan(nb::module_& m) {
   m.def("gram_norms", &gram_norms);
   m.def("row_norms", &row_norms);
   m.def("unit_sums", &unit_sums);
+  m.def("linear", &linear);
   m.def("open_gates", &open_gates);
   m.def("distance", &distance);
   m.def("scale_rows", &scale_rows);

@@ -6,6 +6,7 @@
 #define GRADREACH_TEXT(name) GRADREACH_TEXT_(name)
 
 #include "gram.h"
+#include "linear.h"
 #include "products.h"
 #include "rows.h"
 #include "run_layer.h"
@@ -49,6 +50,8 @@ const KernelTable& table() {
                                   row_norms<double>,
                                   unit_sums<float>,
                                   unit_sums<double>,
+                                  linear<float>,
+                                  linear<double>,
                                   gates<float>,
                                   gates<double>,
                                   distance<float, float>,

@@ -136,6 +136,20 @@ struct RowsCall {
   bool relu = false;  // the slope of relu, else of tanh, as a function of its output
 };
 
+/// values (rows, depth), contiguous, times weight (columns, depth) transposed, plus bias (columns).
+struct LinearAddend {
+  const void *values = nullptr, *weight = nullptr, *bias = nullptr;  // bias: null for none
+  int64_t depth = 0;
+};
+/// out (rows, columns), contiguous: the sum of one or two of them.
+struct LinearCall {
+  static constexpr int kMost = 2;
+  int64_t rows = 0, columns = 0;
+  int threads = 1, addends = 0;
+  LinearAddend addend[kMost];
+  void* out = nullptr;
+};
+
 /// The gates of all steps from their pre-activations, in place.
 ///
 /// LSTM: from_input (T, B, 4H) becomes i f g o; cells (T + 1, B, H), row 0 given, or null.

@@ -112,6 +112,8 @@ struct KernelTable {
   void (*row_norms_f64)(const RowsCall&);
   bool (*unit_sums_f32)(const RowsCall&);
   bool (*unit_sums_f64)(const RowsCall&);
+  bool (*linear_f32)(const LinearCall&);
+  bool (*linear_f64)(const LinearCall&);
   void (*gates_f32)(const GatesCall&);
   void (*gates_f64)(const GatesCall&);
   /// The norm of the difference of n numbers each; `other` may be null.

@@ -8,10 +8,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from gradreach.kernels.native.pages import fresh
+from gradreach.kernels.native.linear import Addend, linear_sum
 from gradreach.kernels.tape import Tape
 
-__all__ = ["Coefficients", "Equations", "add_pre_activation", "pre_activation"]
+__all__ = ["Coefficients", "Equations", "pre_activation"]
 
 
 @dataclass(frozen=True)
@@ -58,19 +58,22 @@ class Equations(Protocol):
         ...
 
 
-def pre_activation(values: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return ``values Wᵀ + b`` of all steps in one product, detached; ``(T, B, G·H)``."""
-    total = fresh((*values.shape[:-1], len(weight)), values)
-    rows, given = total.view(-1, len(weight)), values.detach().flatten(0, -2)
-    if bias is None:
-        torch.mm(given, weight.detach().T, out=rows)
-    else:
-        torch.addmm(bias.detach(), given, weight.detach().T, out=rows)
+def pre_activation(*addends: Addend) -> Tensor:
+    """Return Σ (values Wᵀ + b) of all steps at once, detached; ``(T, B, G·H)``.
+
+    Args:
+        addends: Values ``(T, B, K)``, weight and bias or ``None``; one or two.
+    """
+    bare: list[Addend] = [
+        (values.detach(), weight.detach(), None if bias is None else bias.detach())
+        for values, weight, bias in addends
+    ]
+    if (total := linear_sum(bare)) is not None:
+        return total
+    values, weight, bias = bare[0]
+    total = torch.nn.functional.linear(values, weight, bias)
+    for values, weight, bias in bare[1:]:  # in place, without a second of its size
+        total.view(-1, total.shape[-1]).addmm_(values.flatten(0, 1), weight.T)
+        if bias is not None:
+            total += bias
     return total
-
-
-def add_pre_activation(total: Tensor, values: Tensor, weight: Tensor, bias: Tensor | None) -> None:
-    """Add ``values Wᵀ + b`` to ``total`` ``(T, B, G·H)`` in place, without a second of its size."""
-    total.view(-1, total.shape[-1]).addmm_(values.detach().flatten(0, 1), weight.detach().T)
-    if bias is not None:
-        total += bias.detach()

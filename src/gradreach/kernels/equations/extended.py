@@ -37,14 +37,14 @@ class Extended:
     def recompute(self, tape: Tape) -> None:
         """Add the gates, φ and its argument, and the cell states."""
         numbers, kind = self.extension.numbers, self.extension.cell.kind
-        from_input = pre_activation(tape.inputs, numbers.input, numbers.input_bias)
-        from_state = pre_activation(tape.previous, numbers.recurrent, numbers.recurrent_bias)
+        of_input = (tape.inputs, numbers.input, numbers.input_bias)
+        of_state = (tape.previous, numbers.recurrent, numbers.recurrent_bias)
         if kind == "rnn":
-            tape.activations["a"] = from_input + from_state
+            tape.activations["a"] = pre_activation(of_input, of_state)
         elif kind == "gru":
-            self._open_gru(tape, from_input, from_state)
+            self._open_gru(tape, pre_activation(of_input), pre_activation(of_state))
         else:
-            self._open_lstm(tape, from_input + from_state)
+            self._open_lstm(tape, pre_activation(of_input, of_state))
 
     def _open_gru(self, tape: Tape, from_input: Tensor, from_state: Tensor) -> None:
         size = tape.hidden_size

@@ -23,8 +23,8 @@ class GRU:
     def recompute(self, tape: Tape) -> None:
         """Add r, z, n and q = W_hn h_{k-1} + b_hn."""
         weights, size = tape.weights, tape.hidden_size
-        from_input = pre_activation(tape.inputs, weights.input, weights.input_bias)
-        from_state = pre_activation(tape.previous, weights.recurrent, weights.recurrent_bias)
+        from_input = pre_activation((tape.inputs, weights.input, weights.input_bias))
+        from_state = pre_activation((tape.previous, weights.recurrent, weights.recurrent_bias))
         recurrent = open_gru(from_input, from_state)
         if recurrent is not None:
             reset, update, candidate = from_input.chunk(3, -1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gradreach.kernels.equations.cell import Coefficients, add_pre_activation, pre_activation
+from gradreach.kernels.equations.cell import Coefficients, pre_activation
 from gradreach.kernels.native.gates import open_lstm
 from gradreach.kernels.tape import Tape
 
@@ -23,8 +23,10 @@ class LSTM:
     def recompute(self, tape: Tape) -> None:
         """Add i, f, g, o and, where only ``c_0`` is known, the cell states."""
         weights = tape.weights
-        total = pre_activation(tape.inputs, weights.input, weights.input_bias)
-        add_pre_activation(total, tape.previous, weights.recurrent, weights.recurrent_bias)
+        total = pre_activation(
+            (tape.inputs, weights.input, weights.input_bias),
+            (tape.previous, weights.recurrent, weights.recurrent_bias),
+        )
         first = None
         if tape.cell is None and tape.previous_cell is not None:
             first = tape.previous_cell[0].detach()

@@ -35,6 +35,7 @@ class Measuring {
     scan(2, true, false);
     scan(1, false, true);
     rows();
+    linear();
     open_gates();
     const bool right = terms();
     return kWide ? right : products() && gram() && right;
@@ -170,6 +171,20 @@ class Measuring {
     (kWide ? k_.unit_sums_f64 : k_.unit_sums_f32)(a);
     found(a.per_unit, kGates * hidden_);
     found(a.per_step, kGates * steps_);
+  }
+
+  void linear() {
+    const int64_t rows = steps_ * batch_, columns = gates_ * hidden_;
+    gradreach::LinearCall a;
+    a.rows = rows;
+    a.columns = columns;
+    a.threads = threads_;
+    a.addends = 2;
+    a.addend[0] = {user(rows * inputs_), user(columns * inputs_), user(columns), inputs_};
+    a.addend[1] = {user(rows * hidden_), user(columns * hidden_), nullptr, hidden_};
+    a.out = user(rows * columns);
+    (kWide ? k_.linear_f64 : k_.linear_f32)(a);
+    found(static_cast<U*>(a.out), rows * columns);
   }
 
   void open_gates() {

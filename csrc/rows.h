@@ -106,7 +106,8 @@ void unit_sums(const RowsCall& a, int64_t first, int64_t last, const UnitSums& o
   }
 }
 
-/// Threads split the steps; each has its own sums of the units, which start at zero.
+/// Threads split the steps; each has its own sums of the units. All of those start at zero: one
+/// thread may have to do the work of several.
 template <class U>
 bool unit_sums(const RowsCall& a) {
   Plan plan;
@@ -118,6 +119,9 @@ bool unit_sums(const RowsCall& a) {
     };
     const UnitSums all = {copies(a.per_unit, sums), copies(a.low, a.size), copies(a.zero, a.size)};
     if (arena.base == nullptr) return;
+    zero(all.per_unit, sums * plan.members);
+    zero(all.low, a.size * plan.members);
+    zero(all.zero, a.size * plan.members);
     const auto part = [](double* copy, int64_t n, int member) {
       return copy ? copy + n * member : nullptr;
     };
@@ -126,9 +130,6 @@ bool unit_sums(const RowsCall& a) {
       const UnitSums own = {part(all.per_unit, sums, member.rank),
                             part(all.low, a.size, member.rank),
                             part(all.zero, a.size, member.rank)};
-      zero(own.per_unit, sums);
-      zero(own.low, a.size);
-      zero(own.zero, a.size);
       unit_sums<U>(a, member.begin(a.steps), member.end(a.steps), own);
     });
     const auto add_up = [&](double* place, const double* copy, int64_t n) {

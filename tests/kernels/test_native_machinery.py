@@ -265,3 +265,21 @@ def test_two_layers_that_share_weights_add_their_gradients(name):
     twin(between)[0].sum().backward()
     layer(x)[0].backward(between.grad)
     torch.testing.assert_close(layer.weight_hh_l0.grad, together, rtol=1e-5, atol=1e-6)
+
+
+FEWER = """
+import torch
+from gradreach.kernels.native.rows import slopes_below, unit_sums
+torch.set_num_threads(2)
+wide, narrow = torch.rand(9, 8000, 32), torch.rand(9, 8000, 16)
+lengths = torch.full((8000,), 9)
+for _ in range(2):  # the memory of the one is that of the other before
+    low, _ = slopes_below(wide, lengths, 2.0, relu=False)
+    assert (low == 9 * 8000).all()
+    torch.testing.assert_close(unit_sums(narrow, lengths).per_unit, narrow.double().sum((0, 1)))
+print("right")
+"""
+
+
+def test_sums_of_units_are_right_where_the_runtime_gives_fewer_threads():
+    assert in_a_process(FEWER, OMP_THREAD_LIMIT="1") == "right\n"

@@ -28,7 +28,7 @@ void* at(Address address) { return reinterpret_cast<void*>(address); }
 // What Python passes at once: the addresses of tensors, and of those that are walked row by row the
 // strides of steps and rows. The order is that of `invocation.py`.
 using Walked = std::array<int64_t, 3>;
-using Operands = std::array<Address, 9>;    // h_0, c_0, W_ih, W_hh, b_ih, b_hh, scale, carries, …
+using Operands = std::array<Address, 9>;  // h_0, c_0, W_ih, W_hh, b_ih, b_hh, scale, carries, …
 // Norms of states, largest slopes, small ones, gates, gradients of pre-activations.
 using Statistics = std::array<Address, 5>;
 

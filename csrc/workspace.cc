@@ -5,8 +5,8 @@
 #include <sys/mman.h>
 #endif
 
-#include <cstdlib>
 #include <cstdint>
+#include <cstdlib>
 #include <mutex>
 
 namespace gradreach {
@@ -78,10 +78,9 @@ void* workspace_acquire(size_t bytes) {
     }
   }
   std::free(outgrown);
-  const bool large = whole >= 2 * kLargePage;
-  void* const block = std::aligned_alloc(large ? kLargePage : kPage, whole);
+  void* const block = std::aligned_alloc(kPage, whole);
   if (!block) return nullptr;
-  if (large) large_pages(block, whole);
+  if (whole >= 2 * kLargePage) large_pages(block, whole);
   size_of(block) = whole;
   return static_cast<char*>(block) + kHead;
 }

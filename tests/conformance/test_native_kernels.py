@@ -16,6 +16,7 @@ from tests.kernels.native_calls import (
     assert_native_equals_reference,
     differentiated,
     drawn_call,
+    isas,
     upstream_of,
     variants,
 )
@@ -33,11 +34,6 @@ HIDDEN = [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 24, 31, 32, 33]
 @pytest.fixture(autouse=True)
 def native(lacks):
     return core.load() or lacks(f"a native core: {core.why_not_loaded()}")
-
-
-def isas() -> list[str]:
-    module = core.load()
-    return [] if module is None else [x for x in module.compiled_isas() if module.isa_supported(x)]
 
 
 @pytest.fixture(params=isas())

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gradreach.kernels import native, reference
 from gradreach.kernels.activations import ACTIVATION_NAMES, Activation, activation_of
+from gradreach.kernels.native import core
 from gradreach.kernels.recurrence import GATES, CellWeights, Recurrence
 
 KINDS = ("rnn", "gru", "lstm")
@@ -18,6 +19,12 @@ KINDS = ("rnn", "gru", "lstm")
 # random signs leave the root: 40 * sqrt(53) * 6e-8 = 1.7e-5 at the very worst in float32, were
 # no error ever damped. The same in float64 would be 3e-14; the reference has as much of its own.
 TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-13}
+
+
+def isas() -> list[str]:
+    """Return the instruction sets that the core can use here; none without one."""
+    module = core.load()
+    return [] if module is None else [x for x in module.compiled_isas() if module.isa_supported(x)]
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.kernels.native_calls import isas
 
 from gradreach.kernels.equations.cell import pre_activation
 from gradreach.kernels.native.core import load
@@ -15,10 +16,9 @@ pytestmark = pytest.mark.skipif(load() is None, reason="the native core is not b
 
 # Roundings of a sum of up to 300 products, of the sum of their magnitudes.
 CLOSE = {torch.float32: 300 * 6e-8, torch.float64: 300 * 1.2e-16}
-ISAS = [] if load() is None else [x for x in load().compiled_isas() if load().isa_supported(x)]
 
 
-@pytest.fixture(params=ISAS)
+@pytest.fixture(params=isas())
 def isa(request):
     before = load().isa()
     assert load().use_isa(request.param)

@@ -9,6 +9,7 @@ import math
 
 import pytest
 import torch
+from tests.kernels.native_calls import isas
 
 from gradreach.kernels import native, reference
 from gradreach.kernels.activations import Activation, activation_of
@@ -16,11 +17,6 @@ from gradreach.kernels.native import core
 from gradreach.kernels.recurrence import CellWeights, Recurrence
 
 DTYPES = [torch.float32, torch.float64]
-
-
-def isas() -> list[str]:
-    module = core.load()
-    return [] if module is None else [x for x in module.compiled_isas() if module.isa_supported(x)]
 
 
 @pytest.fixture(params=isas() or ["none"], autouse=True)

@@ -109,13 +109,13 @@ def diagnose(
     if is_one_of_many():
         # The launcher would take any other code for a crash and end the other ranks for it.
         code = watched.outcome.exit_code
-    # Python itself does what is left to do, to the streams as the script has made them.
     _end(watched.outcome, watched.outcome.exit_code or _flush_failure() or code)
 
 
 def _end(outcome: Outcome, code: int) -> NoReturn:
     if outcome.stopped and is_one_of_many():
         end_stopped_rank(code)
+    # Python itself does what is left to do, to the streams as the script has made them.
     sys.exit(code)
 
 

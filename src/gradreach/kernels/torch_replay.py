@@ -29,6 +29,7 @@ __all__ = [
     "layer_weights",
     "replay_torch",
     "same_bits",
+    "states_from",
     "time_major",
 ]
 
@@ -229,6 +230,15 @@ def as_given(
     return output.transpose(0, 1) if module.batch_first else output
 
 
+def states_from(first: Tensor, hidden: Tensor) -> Tensor:
+    """Return h_0 … h_T in one buffer, of which both the states and those before are views.
+
+    Shape:
+        first: ``(B, H)``. hidden: ``(T, B, H)``. returns: ``(T + 1, B, H)``.
+    """
+    return torch.cat([first[None], hidden], out=fresh((len(hidden) + 1, *first.shape), first))
+
+
 def _tapes_of(
     kind: str,
     axis: TimeAxis,
@@ -246,8 +256,7 @@ def _tapes_of(
         hidden = axis.turned(outputs[..., direction * size : (direction + 1) * size],
                              reverse=reverse)  # fmt: skip
         first = entering[0][direction].detach()
-        room = fresh((len(hidden) + 1, *first.shape), first)  # one buffer for both views
-        states = torch.cat([first[None], hidden], out=room)
+        states = states_from(first, hidden)
         turned = axis.turned(inputs, reverse=reverse)
         tape = Tape(kind, axis, row, turned, previous=states[:-1], hidden=states[1:])
         if kind == "lstm":

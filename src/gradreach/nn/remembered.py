@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from gradreach.kernels.native.kept_gates import KeptGates
-from gradreach.kernels.native.pages import fresh
 from gradreach.kernels.native.remembering import Forward
 from gradreach.kernels.tape import LayerWeights, Replay, Tape
-from gradreach.kernels.torch_replay import time_major
+from gradreach.kernels.torch_replay import states_from, time_major
 from gradreach.nn.replay import cell_kind, four_of, plainly_torch, sixteen_bits
 
 if TYPE_CHECKING:
@@ -46,8 +44,7 @@ def remembered_replay(
         last = depth + 1 == layer.num_layers
         hidden = result if last else forward.output.detach()
         first = forward.hidden.detach()
-        room = fresh((axis.steps + 1, *first.shape), first)  # one buffer for both views
-        states = torch.cat([first[None], hidden], out=room)
+        states = states_from(first, hidden)
         tape = Tape(
             cell_kind(layer), axis, row, forward.inputs.detach(), previous=states[:-1],
             hidden=states[1:],

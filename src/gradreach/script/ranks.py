@@ -37,9 +37,9 @@ def is_one_of_many() -> bool:
 def end_stopped_rank(code: int) -> NoReturn:
     """End a rank whose script was stopped before it took down its process group.
 
-    Threads of that group outlive it, and one that meets the end of the interpreter aborts the
-    process: on a busy machine one in nine plain scripts that end so, with or without
-    ``destroy_process_group``. Hence all that Python does at an exit, but for that end.
+    Threads of torch's live on, and one that meets the end of the interpreter aborts the process:
+    on a busy machine one in nine plain scripts that end so. ``destroy_process_group`` does not
+    help. Hence all that Python does at an exit, but for that end.
     """
     for thread in threading.enumerate():
         if thread is not threading.current_thread() and not thread.daemon:
